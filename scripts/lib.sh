@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034 # callers use what is set here
+# What the scripts in this directory share.  Source it first:
+#
+#	. "$(dirname "$0")/lib.sh"
+#
+# It moves to the top of the repository, prints the script's header comment
+# for --help, and sets
+#	TOP	the repository
+#	BUILD	where everything is made (build/, or $BUILD)
+#	CACHE	downloads, base trees and ccache, kept across checkouts
+#	JOBS	parallel make jobs
+# Exit codes: 0 fine, 1 something failed, 2 the caller's mistake.
+
+set -euo pipefail
+
+self=${0##*/}
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=$(realpath -m "${BUILD:-$TOP/build}")
+CACHE=${MTE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mte-page-tags}
+JOBS=${JOBS:-$(($(nproc) + 1))}
+CFG=$TOP/series.cfg
+
+say() { printf '%s: %s\n' "$self" "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+usage_error() { say "error: $*; see scripts/$self --help"; exit 2; }
+
+# The comment at the top of a script is its manual.
+for arg in "$@"; do
+	[ "$arg" = -- ] && break
+	if [ "$arg" = --help ] || [ "$arg" = -h ]; then
+		sed -n '/^# SPDX/d; 2,/^[^#]/s/^# \{0,1\}//p' "$0"
+		exit 0
+	fi
+done
+
+bases() { git config -f "$CFG" --get-regexp '^base\..*\.package$' | sed 's/^base\.\(.*\)\.package .*/\1/'; }
+
+# cfg BASE KEY: all values of a key, one a line; nothing where it is not set.
+cfg() { git config -f "$CFG" --get-all "base.$1.$2" || true; }
+
+need_base() {
+	local b
+	b=$(bases | tr '\n' ' ')
+	[ -n "${1:-}" ] || usage_error "no base given; one of: $b"
+	case " $b" in
+	*" $1 "*) ;;
+	*) die "unknown base '$1'; series.cfg knows: $b" ;;
+	esac
+}
+
+need_variant() {
+	case ${1:-} in
+	vanilla | patched) ;;
+	*) usage_error "variant '${1:-}' is neither vanilla nor patched" ;;
+	esac
+}
+
+has_series() { [ -e "$TOP/patches/$1/series" ]; }
+
+# series BASE: the patch files in order.
+series() { sed 's/#.*//; /^[[:space:]]*$/d' "$TOP/patches/$1/series"; }
+
+# run_logged FILE CMD...: output goes to FILE, or to the terminal with V=1.
+run_logged() {
+	local log=$1
+	shift
+	mkdir -p "$(dirname "$log")"
+	if [ "${V:-0}" = 1 ]; then
+		"$@" 2>&1 | tee "$log" >&2
+	else
+		"$@" >"$log" 2>&1
+	fi
+}
+
+# Stamps hold the hash of what a step was made from, never a time.
+hash_of() { sha256sum | cut -c1-16; }
+stamp_ok() { [ -e "$1" ] && [ "$(cat "$1")" = "$2" ]; }
+stamp_set() { printf '%s\n' "$2" >"$1"; }
+
+# tree_id DIR: names the content of a git work tree, edits included.
+tree_id() {
+	{
+		git -C "$1" rev-parse 'HEAD^{tree}'
+		git -C "$1" diff HEAD
+		git -C "$1" ls-files -o --exclude-standard -z | (cd "$1" && xargs -0r sha256sum)
+	} | hash_of
+}
+
+free_gb() {
+	local d=$1
+	while [ ! -e "$d" ]; do d=$(dirname "$d"); done
+	df -Pk "$d" | awk 'NR == 2 { print int($4 / 1048576) }'
+}
+
+need_space() {
+	local want=${MIN_FREE_GB:-15} have
+	have=$(free_gb "$BUILD")
+	[ "$have" -ge "$want" ] || die "only $have GB free for $BUILD, $want GB are needed; free some space or set BUILD=dir"
+}
+
+# tally PASSED FAILED SKIPPED: adds to the sum that `make test` prints.
+tally() {
+	if [ -n "${MTE_TALLY:-}" ]; then printf '%s %s %s\n' "$1" "$2" "$3" >>"$MTE_TALLY"; fi
+}
+
+# Builds of one tree in another directory must hit the same cache entries.
+kernel_env() {
+	export ARCH=arm64 CCACHE_DIR="$CACHE/ccache" CCACHE_MAXSIZE=8G \
+		CCACHE_BASEDIR="$1" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content \
+		KBUILD_BUILD_TIMESTAMP='1970-01-01' KBUILD_BUILD_USER=mte KBUILD_BUILD_HOST=mte
+	CROSS=${CROSS_COMPILE:-aarch64-linux-gnu-}
+}
