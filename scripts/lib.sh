@@ -16,6 +16,7 @@ set -euo pipefail
 
 self=${0##*/}
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$TOP"
 BUILD=$(realpath -m "${BUILD:-$TOP/build}")
 CACHE=${MTE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mte-page-tags}
 JOBS=${JOBS:-$(($(nproc) + 1))}
@@ -110,4 +111,34 @@ kernel_env() {
 		CCACHE_BASEDIR="$1" CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content \
 		KBUILD_BUILD_TIMESTAMP='1970-01-01' KBUILD_BUILD_USER=mte KBUILD_BUILD_HOST=mte
 	CROSS=${CROSS_COMPILE:-aarch64-linux-gnu-}
+}
+
+# What a patch file looks like must not depend on the user's git configuration.
+export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
+export GIT_COMMITTER_NAME=series GIT_COMMITTER_EMAIL=series GIT_COMMITTER_DATE='@0 +0000'
+export GIT_AUTHOR_NAME=series GIT_AUTHOR_EMAIL=series GIT_AUTHOR_DATE='@0 +0000'
+
+# overlay BASE AREA: "file in this repository, its place in the kernel tree",
+# a line each, for the folders whose new files a series adds.
+overlay() {
+	local base=$1 area=$2 dir file sub
+	dir=$(cfg "$base" kvmdir)
+	case $area in
+	arch-arm64-mte)
+		for file in "$area"/selftests/*; do
+			echo "$file tools/testing/selftests/arm64/mte/${file##*/}"
+		done
+		;;
+	tools-testing-selftests-kvm)
+		for sub in include lib; do
+			for file in "$area/$sub"/*; do
+				echo "$file tools/testing/selftests/kvm/$sub/$dir/${file##*/}"
+			done
+		done
+		for file in "$area"/*.c; do
+			echo "$file tools/testing/selftests/kvm/$dir/${file##*/}"
+		done
+		;;
+	*) die "no overlay is known as '$area'" ;;
+	esac
 }

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0
+# The front door.  What a target does stands in scripts/, with --help in each.
+#
+# BASE=5.10|6.1|6.12|7.3  TEST=glob  V=1  VANILLA=1  CHECKS=1  KSRC=dir
+
+BASE ?= 6.1
+VARIANT = $(if $(VANILLA),vanilla,patched)
+export V TEST KSRC CHECKS APPEND MACHINE TIMEOUT QEMU BUSYBOX BUILD JOBS
+
+.NOTPARALLEL:
+.PHONY: run compare image tree refresh shell qemu test test-all clean help setup
+
+run: image	## (default) build BASE with its series, boot it, run all tests
+	@scripts/run $(BASE) $(VARIANT)
+
+compare: setup	## run the tests on vanilla and on ours, print one table
+	@$(MAKE) -s image BASE=$(BASE) VANILLA=1
+	@$(MAKE) -s image BASE=$(BASE) VANILLA=
+	@scripts/compare $(BASE)
+
+image: setup	## build kernel and initramfs only
+	@scripts/fetch $(BASE)
+	@scripts/apply $(if $(VANILLA),--if-any) $(BASE)
+	@scripts/build $(BASE) $(VARIANT)
+	@scripts/tests $(BASE)
+	@scripts/image $(BASE) $(VARIANT)
+
+tree: setup	## a git tree with the series as commits, to hack on
+	@scripts/fetch $(BASE)
+	@scripts/apply $(BASE)
+	@echo $(or $(BUILD),build)/$(BASE)/patched/src
+
+refresh:	## write the commits of that tree back to patches/BASE
+	@scripts/refresh $(BASE)
+
+shell: image	## a shell in the test VM
+	@scripts/boot --shell $(BASE) $(VARIANT)
+
+qemu:		## print the QEMU command of the test VM
+	@scripts/qemu --command
+
+test:		## every check of this repository that CI runs
+	@scripts/test
+
+test-all:	## the same, and all that takes longer
+	@scripts/test --all
+
+setup:		## install the tools that are missing (Debian, root)
+	@scripts/setup
+
+clean:		## remove what was built; downloads stay in the cache
+	rm -rf $(or $(BUILD),build)
+
+help:		## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
