@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Access to the race_window test module (arch-arm64-mte/race-window), which
+ * holds a chosen thread at the entry of a chosen kernel function.
+ */
+#ifndef _MTE_RACE_WINDOW_H
+#define _MTE_RACE_WINDOW_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/types.h>
+
+#define RACE_WINDOW_DIR	"/sys/kernel/debug/race_window/"
+
+/* Longest hold the module allows */
+#define RACE_WINDOW_MAX_US	200000
+
+/* Returns 0 or -errno */
+static inline int race_window_write(const char *file, const char *text)
+{
+	char path[128];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), RACE_WINDOW_DIR "%s", file);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+static inline int race_window_set(const char *file, unsigned long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lu\n", value);
+	return race_window_write(file, text);
+}
+
+/* Returns -1 if the file cannot be read */
+static inline long race_window_get(const char *file)
+{
+	char path[128], text[32] = "";
+	ssize_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), RACE_WINDOW_DIR "%s", file);
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return -1;
+	len = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	return len > 0 ? strtol(text, NULL, 0) : -1;
+}
+
+static inline bool race_window_loaded(void)
+{
+	return !access(RACE_WINDOW_DIR "function", W_OK);
+}
+
+#define RACE_WINDOW_MISSING \
+	"race_window module not loaded (or debugfs not mounted)"
+
+/*
+ * Watch thread @tid (0: all) for entries of @function and hold it there for
+ * @delay_us (0: only count). Resets the counters. Returns 0 or -errno.
+ */
+static inline int race_window_arm(const char *function, pid_t tid,
+				  unsigned long delay_us)
+{
+	/* Arming comes last: nobody is caught with the old settings. */
+	int ret = race_window_set("pid", tid);
+
+	if (!ret)
+		ret = race_window_set("delay_us", delay_us);
+	if (!ret)
+		ret = race_window_write("function", function);
+	return ret;
+}
+
+/* Nobody is held from now on. The counters are gone: read them before. */
+static inline void race_window_disarm(void)
+{
+	race_window_write("function", "\n");
+}
+
+/* Ends the hold under way, if any */
+static inline void race_window_release(void)
+{
+	race_window_write("release", "1\n");
+}
+
+/* Entries of the function since it was armed */
+static inline long race_window_hits(void)
+{
+	return race_window_get("hits");
+}
+
+/* Entries at which PG_mte_tagged of the page in argument 0 was already set */
+static inline long race_window_early(void)
+{
+	return race_window_get("early");
+}
+
+/* Wait until the watched thread is held. Returns false after two seconds. */
+static inline bool race_window_wait_hit(void)
+{
+	int i;
+
+	for (i = 0; i < 20000; i++) {
+		if (race_window_hits() > 0)
+			return true;
+		usleep(100);
+	}
+	return false;
+}
+
+#endif /* _MTE_RACE_WINDOW_H */

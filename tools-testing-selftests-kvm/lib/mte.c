@@ -1,0 +1,916 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory tagging helpers for KVM selftests
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/build_bug.h>
+#include <linux/kvm.h>
+
+#include "kselftest.h"
+#include "mte_compat.h"
+#include "mte.h"
+
+#ifndef PROT_MTE
+#define PROT_MTE		0x20
+#endif
+#ifndef MAP_HUGE_2MB
+#define MAP_HUGE_2MB		(21 << 26)
+#endif
+#ifndef MFD_CLOEXEC
+#define MFD_CLOEXEC		0x0001U
+#endif
+
+#define MTE_REGION_SLOT		1
+#define MTE_ALIAS_SLOT		2
+
+/* A case that takes longer hangs; emulated CPUs on a busy host are slow. */
+#define CASE_TIMEOUT_S		240
+
+/* Do not run the machine out of memory when dirtying the free part. */
+#define MEMORY_RESERVE		(48UL << 20)
+/* How often a case may ask to be run again */
+#define MAX_RUNS		3
+
+#define HUGEPAGE_POOL		"/proc/sys/vm/nr_hugepages"
+#define RACE_WINDOW		"/sys/kernel/debug/race_window/"
+
+/*
+ * The guest reports by writing to IPAs without memory behind them: the result
+ * of a call, or ESR_EL1 of an exception, of which none is expected.
+ */
+#define DOORBELL_RESULT		0x40000000UL
+#define DOORBELL_EXCEPTION	(DOORBELL_RESULT + 8)
+
+#define CORE_REG(name)	(KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | \
+			 KVM_REG_ARM_CORE_REG(name))
+#define ONE_REG_SCTLR_EL1	ARM64_SYS_REG(3, 0, 1, 0, 0)
+#define ONE_REG_TCR_EL1	ARM64_SYS_REG(3, 0, 2, 0, 2)
+#define ONE_REG_FAR_EL1	ARM64_SYS_REG(3, 0, 6, 0, 0)
+#define ONE_REG_MAIR_EL1	ARM64_SYS_REG(3, 0, 10, 2, 0)
+#define ONE_REG_VBAR_EL1	ARM64_SYS_REG(3, 0, 12, 0, 0)
+#define ONE_REG_TPIDR_EL1	ARM64_SYS_REG(3, 0, 13, 0, 4)
+
+#define SCTLR_ATA	BIT(43)
+#define TCR_TBI0	BIT(37)
+/* The library maps all memory with attribute index 4. */
+#define MAIR_NORMAL_SHIFT	(4 * 8)
+#define MAIR_TAGGED		0xf0UL
+
+/* Tag instructions are no part of the base architecture. */
+#define MEMTAG	".arch armv8.5-a+memtag\n"
+
+struct mte_vm {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	struct kvm_run *run;
+	int fd;
+	enum mte_backing backing;
+	char *hva;
+	size_t size;
+};
+
+/* Written by the process of a case, read by the one that reports. */
+static struct {
+	bool failed;
+	char skip_reason[256];
+	bool again;
+	/* Nearly all of free memory was dirtied once. */
+	bool memory_dirty;
+} *verdict;
+
+/*
+ * Reporting
+ */
+
+const char *mte_backing_name(enum mte_backing backing)
+{
+	static const char * const names[] = {
+		[MTE_ANON] = "anon",
+		[MTE_THP] = "thp",
+		[MTE_MEMFD] = "memfd",
+		[MTE_HUGETLB] = "hugetlb",
+	};
+
+	return names[backing];
+}
+
+static void print_diagnostic(const char *fmt, va_list ap)
+{
+	char text[512];
+
+	/* In one piece: threads and the console's other users write, too. */
+	vsnprintf(text, sizeof(text), fmt, ap);
+	printf("# %s\n", text);
+	fflush(stdout);
+}
+
+bool mte_expect(bool ok, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (ok)
+		return true;
+
+	va_start(ap, fmt);
+	print_diagnostic(fmt, ap);
+	va_end(ap);
+	verdict->failed = true;
+
+	return false;
+}
+
+void mte_skip(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(verdict->skip_reason, sizeof(verdict->skip_reason), fmt, ap);
+	va_end(ap);
+	exit(KSFT_SKIP);
+}
+
+void mte_die(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	print_diagnostic(fmt, ap);
+	va_end(ap);
+	verdict->failed = true;
+	exit(KSFT_FAIL);
+}
+
+void mte_run_again(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	print_diagnostic(fmt, ap);
+	va_end(ap);
+	verdict->again = true;
+	verdict->memory_dirty = false;
+	verdict->failed = true;
+	exit(KSFT_FAIL);
+}
+
+static unsigned long read_number(const char *path)
+{
+	unsigned long value = 0;
+	FILE *f = fopen(path, "r");
+
+	if (f) {
+		if (fscanf(f, "%lu", &value) != 1)
+			value = 0;
+		fclose(f);
+	}
+
+	return value;
+}
+
+static bool write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+
+	return ok;
+}
+
+static bool write_number(const char *path, unsigned long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lu\n", value);
+
+	return write_text(path, text);
+}
+
+/* Returns the wait status of the process that ran the case. */
+static int run_in_child(const struct mte_case *c)
+{
+	unsigned long pool = read_number(HUGEPAGE_POOL);
+	int status;
+	pid_t pid;
+
+	verdict->failed = false;
+	verdict->again = false;
+	verdict->skip_reason[0] = '\0';
+	fflush(stdout);
+
+	pid = fork();
+	if (!pid) {
+		alarm(CASE_TIMEOUT_S);
+		c->run(c);
+		exit(verdict->failed ? KSFT_FAIL : KSFT_PASS);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		ksft_exit_fail_msg("cannot run a process: %s\n",
+				   strerror(errno));
+
+	/* What a process that died in the middle of things left behind */
+	if (race_window_loaded())
+		race_window_disarm();
+	if (c->backing == MTE_HUGETLB)
+		write_number(HUGEPAGE_POOL, pool);
+
+	return status;
+}
+
+static void run_case(const struct mte_case *c)
+{
+	char name[128];
+	int status, runs = 0;
+
+	if (c->arg >= MTE_PAGE)
+		snprintf(name, sizeof(name), "%s [%s, %lu KiB]", c->property,
+			 mte_backing_name(c->backing), c->arg / 1024);
+	else
+		snprintf(name, sizeof(name), "%s [%s]", c->property,
+			 mte_backing_name(c->backing));
+
+	do {
+		status = run_in_child(c);
+	} while (verdict->again && ++runs < MAX_RUNS);
+
+	if (WIFSIGNALED(status)) {
+		if (WTERMSIG(status) == SIGALRM)
+			ksft_print_msg("timed out after %d s\n", CASE_TIMEOUT_S);
+		else
+			ksft_print_msg("killed by signal %d\n", WTERMSIG(status));
+		verdict->failed = true;
+	} else if (WEXITSTATUS(status) == KSFT_SKIP && !verdict->failed) {
+		/* Keep the name in front, as for every other result. */
+		ksft_inc_xskip_cnt();
+		printf("ok %d %s # SKIP %s\n", (int)ksft_test_num(), name,
+		       verdict->skip_reason[0] ? verdict->skip_reason :
+		       "the KVM selftest library misses something");
+		return;
+	} else if (WEXITSTATUS(status) != KSFT_PASS && !verdict->failed) {
+		ksft_print_msg("set-up failed, exit status %d\n",
+			       WEXITSTATUS(status));
+		verdict->failed = true;
+	}
+
+	ksft_test_result(!verdict->failed, "%s\n", name);
+}
+
+static void need_kvm_with_mte(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR);
+
+	if (kvm < 0)
+		ksft_exit_skip("cannot open /dev/kvm: %s\n", strerror(errno));
+	if (ioctl(kvm, KVM_CHECK_EXTENSION, (unsigned long)KVM_CAP_ARM_MTE) <= 0)
+		ksft_exit_skip("KVM_CAP_ARM_MTE is not there\n");
+	close(kvm);
+}
+
+void mte_run_cases(const struct mte_case *cases, unsigned int nr)
+{
+	unsigned int backing, i, plan = 0;
+	struct mte_case c;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	ksft_print_header();
+	need_kvm_with_mte();
+
+	verdict = mmap(NULL, sizeof(*verdict), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (verdict == MAP_FAILED)
+		ksft_exit_fail_msg("no memory: %s\n", strerror(errno));
+
+	for (i = 0; i < nr; i++)
+		plan += __builtin_popcount(cases[i].on);
+	ksft_set_plan(plan);
+
+	for (i = 0; i < nr; i++) {
+		c = cases[i];
+		for (backing = 0; c.on >> backing; backing++) {
+			if (!(c.on & BIT(backing)))
+				continue;
+			c.backing = backing;
+			run_case(&c);
+		}
+	}
+	ksft_finished();
+	/* Not reached, but only the newer trees tell the compiler. */
+	abort();
+}
+
+/*
+ * The guest's side
+ */
+
+static inline u64 load_tag(u64 addr)
+{
+	u64 tagged = 0;
+
+	asm volatile(MEMTAG
+		     "ldg	%0, [%1]"
+		     : "+r" (tagged) : "r" (addr) : "memory");
+
+	return (tagged >> 56) & 0xf;
+}
+
+static inline void store_tag(u64 addr, u64 tag)
+{
+	asm volatile(MEMTAG
+		     "stg	%0, [%1]"
+		     : : "r" (tag << 56), "r" (addr) : "memory");
+}
+
+static u64 guest_load(u64 addr, u64 length)
+{
+	u64 end = addr + length;
+
+	for (; addr < end; addr += MTE_PAGE)
+		READ_ONCE(*(u64 *)addr);
+
+	return 0;
+}
+
+static u64 guest_store(u64 addr, u64 length)
+{
+	u64 end = addr + length;
+
+	for (; addr < end; addr += MTE_PAGE)
+		WRITE_ONCE(*(u64 *)addr, addr);
+
+	return 0;
+}
+
+static u64 guest_set_pattern(u64 addr, u64 length, u64 pattern, u64 granule)
+{
+	u64 end = addr + length;
+
+	for (; addr < end; addr += MTE_GRANULE)
+		store_tag(addr, mte_pattern_tag(pattern, granule++));
+
+	return 0;
+}
+
+static u64 guest_mismatches(u64 addr, u64 length, u64 pattern, u64 granule)
+{
+	u64 end = addr + length;
+	u64 count = 0;
+
+	for (; addr < end; addr += MTE_GRANULE)
+		count += load_tag(addr) != mte_pattern_tag(pattern, granule++);
+
+	return count;
+}
+
+/*
+ * TPIDR_EL1 holds the address of the doorbells.
+ *
+ * Between two writes to the first one the host puts a function into x4 and its
+ * arguments into x0 to x3. Any exception is reported, with its syndrome.
+ */
+asm("	.pushsection .text\n"
+"	.balign	2048\n"
+"mte_guest_vectors:\n"
+"	.rept	16\n"
+"	mrs	x0, esr_el1\n"
+"	mrs	x1, tpidr_el1\n"
+"	str	x0, [x1, #8]\n"
+"	b	.\n"
+"	.balign	128\n"
+"	.endr\n"
+"mte_guest_entry:\n"
+"1:	mrs	x1, tpidr_el1\n"
+"	str	x0, [x1]\n"
+"	blr	x4\n"
+"	b	1b\n"
+"	.popsection\n");
+
+/*
+ * The VMM's side
+ */
+
+static u64 get_reg(struct mte_vm *m, u64 id)
+{
+	u64 value;
+	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
+
+	if (mte_compat_vcpu_ioctl(m->vcpu, KVM_GET_ONE_REG, &reg))
+		mte_die("cannot read register %#lx: %s", (unsigned long)id,
+			strerror(errno));
+
+	return value;
+}
+
+static void set_reg(struct mte_vm *m, u64 id, u64 value)
+{
+	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
+
+	if (mte_compat_vcpu_ioctl(m->vcpu, KVM_SET_ONE_REG, &reg))
+		mte_die("cannot write register %#lx: %s", (unsigned long)id,
+			strerror(errno));
+}
+
+static u64 run_until_doorbell(struct mte_vm *m)
+{
+	u64 value;
+
+	while (mte_compat_vcpu_ioctl(m->vcpu, KVM_RUN, NULL)) {
+		if (errno != EINTR)
+			mte_die("KVM_RUN failed: %s", strerror(errno));
+	}
+
+	if (m->run->exit_reason != KVM_EXIT_MMIO || !m->run->mmio.is_write)
+		mte_die("unexpected exit from the guest, reason %u",
+			m->run->exit_reason);
+
+	memcpy(&value, m->run->mmio.data, sizeof(value));
+	if (m->run->mmio.phys_addr != DOORBELL_RESULT)
+		mte_die("exception in the guest: ESR %#lx, FAR %#lx, PC %#lx",
+			(unsigned long)value,
+			(unsigned long)get_reg(m, ONE_REG_FAR_EL1),
+			(unsigned long)get_reg(m, CORE_REG(elr_el1)));
+
+	return value;
+}
+
+static u64 call_guest(struct mte_vm *m, void *function, u64 arg0,
+		      u64 arg1, u64 arg2, u64 arg3)
+{
+	set_reg(m, CORE_REG(regs.regs[0]), arg0);
+	set_reg(m, CORE_REG(regs.regs[1]), arg1);
+	set_reg(m, CORE_REG(regs.regs[2]), arg2);
+	set_reg(m, CORE_REG(regs.regs[3]), arg3);
+	set_reg(m, CORE_REG(regs.regs[4]), (uintptr_t)function);
+
+	return run_until_doorbell(m);
+}
+
+struct mte_vm *mte_vm_create(bool mte)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
+	struct mte_vm *m = calloc(1, sizeof(*m));
+	u64 mair;
+
+	m->vm = mte_compat_vm_create();
+	m->fd = mte_compat_vm_fd(m->vm);
+
+	if (mte && ioctl(m->fd, KVM_ENABLE_CAP, &cap))
+		mte_die("cannot enable KVM_CAP_ARM_MTE: %s", strerror(errno));
+
+	m->vcpu = mte_compat_vcpu_add(m->vm, mte_guest_entry);
+	m->run = mte_compat_vcpu_run_page(m->vcpu);
+	virt_pg_map(m->vm, DOORBELL_RESULT, DOORBELL_RESULT);
+
+	set_reg(m, ONE_REG_TPIDR_EL1, DOORBELL_RESULT);
+	set_reg(m, ONE_REG_VBAR_EL1, (uintptr_t)mte_guest_vectors);
+	if (mte) {
+		mair = get_reg(m, ONE_REG_MAIR_EL1);
+		mair &= ~(0xffUL << MAIR_NORMAL_SHIFT);
+		mair |= MAIR_TAGGED << MAIR_NORMAL_SHIFT;
+		set_reg(m, ONE_REG_MAIR_EL1, mair);
+		set_reg(m, ONE_REG_TCR_EL1, get_reg(m, ONE_REG_TCR_EL1) | TCR_TBI0);
+		set_reg(m, ONE_REG_SCTLR_EL1, get_reg(m, ONE_REG_SCTLR_EL1) | SCTLR_ATA);
+	}
+	run_until_doorbell(m);
+
+	return m;
+}
+
+static int set_slot(struct mte_vm *m, unsigned int slot, unsigned int flags,
+		    u64 ipa, size_t size)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.flags = flags,
+		.guest_phys_addr = ipa,
+		.memory_size = size,
+		.userspace_addr = (uintptr_t)m->hva,
+	};
+
+	return ioctl(m->fd, KVM_SET_USER_MEMORY_REGION, &region) ? errno : 0;
+}
+
+static void *map_aligned(size_t size, int flags, int fd)
+{
+	/* Huge mappings want the alignment; it does not harm the others. */
+	char *room = mmap(NULL, size + MTE_BLOCK, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (room == MAP_FAILED)
+		return room;
+	room = (char *)(((uintptr_t)room + MTE_BLOCK - 1) & ~(MTE_BLOCK - 1));
+
+	return mmap(room, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+}
+
+static void *map_backing(enum mte_backing backing, size_t size)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	unsigned long pages = size / MTE_BLOCK;
+	void *mem;
+	int fd;
+
+	switch (backing) {
+	case MTE_ANON:
+	case MTE_THP:
+		mem = map_aligned(size, flags, -1);
+		if (mem != MAP_FAILED &&
+		    madvise(mem, size, backing == MTE_THP ?
+			    MADV_HUGEPAGE : MADV_NOHUGEPAGE) &&
+		    backing == MTE_THP)
+			mte_skip("no transparent huge pages: %s",
+				 strerror(errno));
+		return mem;
+	case MTE_MEMFD:
+		fd = syscall(__NR_memfd_create, "mte_test", MFD_CLOEXEC);
+		if (fd < 0)
+			mte_skip("no memfd: %s", strerror(errno));
+		if (ftruncate(fd, size))
+			mte_die("ftruncate: %s", strerror(errno));
+		return map_aligned(size, MAP_SHARED, fd);
+	case MTE_HUGETLB:
+		/*
+		 * New pages: what the pool itself hands on from VM to VM is
+		 * another test's business.
+		 */
+		write_number(HUGEPAGE_POOL, 0);
+		pages += read_number(HUGEPAGE_POOL);
+		if (!write_number(HUGEPAGE_POOL, pages) ||
+		    read_number(HUGEPAGE_POOL) < pages)
+			mte_skip("cannot reserve %lu hugetlb pages of 2 MiB",
+				 size / MTE_BLOCK);
+		return map_aligned(size, flags | MAP_HUGETLB | MAP_HUGE_2MB, -1);
+	}
+
+	return MAP_FAILED;
+}
+
+void mte_vm_add_memory(struct mte_vm *m, enum mte_backing backing, size_t size)
+{
+	u64 ipa;
+	int err;
+
+	if (backing == MTE_THP || backing == MTE_HUGETLB)
+		size = (size + MTE_BLOCK - 1) & ~(MTE_BLOCK - 1);
+
+	m->backing = backing;
+	m->size = size;
+	m->hva = map_backing(backing, size);
+	if (m->hva == MAP_FAILED)
+		mte_skip("cannot map %zu KiB of %s memory: %s", size / 1024,
+			 mte_backing_name(backing), strerror(errno));
+
+	err = set_slot(m, MTE_REGION_SLOT, 0, MTE_REGION_IPA, size);
+	if (err == EINVAL && backing == MTE_MEMFD)
+		mte_skip("the kernel refuses shared memory in an MTE VM");
+	if (err)
+		mte_die("cannot add %s memory: %s", mte_backing_name(backing),
+			strerror(err));
+
+	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += MTE_PAGE)
+		virt_pg_map(m->vm, ipa, ipa);
+}
+
+void mte_vm_add_read_only_alias(struct mte_vm *m, size_t size)
+{
+	int err = set_slot(m, MTE_ALIAS_SLOT, KVM_MEM_READONLY, MTE_ALIAS_IPA,
+			   size);
+
+	if (err)
+		mte_skip("no read-only slot: %s", strerror(err));
+}
+
+char *mte_vm_hva(struct mte_vm *m)
+{
+	return m->hva;
+}
+
+void mte_fill_pattern(u8 *tags, size_t nr, u64 pattern)
+{
+	size_t i;
+
+	for (i = 0; i < nr; i++)
+		tags[i] = mte_pattern_tag(pattern, i);
+}
+
+long mte_copy(struct mte_vm *m, struct mte_copy_args *args)
+{
+	int ret;
+
+#ifdef KVM_ARM_MTE_COPY_TAGS
+	BUILD_BUG_ON(KVM_ARM_MTE_COPY_TAGS != MTE_COPY_TAGS);
+#endif
+	ret = ioctl(m->fd, MTE_COPY_TAGS, args);
+
+	return ret == -1 ? -errno : ret;
+}
+
+long mte_write_tags(struct mte_vm *m, u64 ipa, const u8 *tags,
+		    size_t length)
+{
+	struct mte_copy_args args = {
+		.guest_ipa = ipa,
+		.length = length,
+		.addr = (void *)tags,
+		.flags = MTE_TO_GUEST,
+	};
+
+	return mte_copy(m, &args);
+}
+
+long mte_read_tags(struct mte_vm *m, u64 ipa, u8 *tags, size_t length)
+{
+	struct mte_copy_args args = {
+		.guest_ipa = ipa,
+		.length = length,
+		.addr = tags,
+		.flags = MTE_FROM_GUEST,
+	};
+
+	return mte_copy(m, &args);
+}
+
+static u64 granule_at(u64 ipa)
+{
+	return (ipa - MTE_REGION_IPA) / MTE_GRANULE;
+}
+
+void mte_write_pattern(struct mte_vm *m, u64 ipa, size_t length,
+		       u64 pattern)
+{
+	size_t i, nr = length / MTE_GRANULE;
+	u8 *tags = malloc(nr);
+	long ret;
+
+	for (i = 0; i < nr; i++)
+		tags[i] = mte_pattern_tag(pattern, granule_at(ipa) + i);
+	ret = mte_write_tags(m, ipa, tags, length);
+	if (ret != (long)length)
+		mte_die("COPY_TAGS wrote %ld of %zu bytes", ret, length);
+	free(tags);
+}
+
+bool mte_expect_ioctl_reads(struct mte_vm *m, u64 ipa, size_t length,
+			    u64 pattern, const char *when)
+{
+	size_t i, bad = 0, nr = length / MTE_GRANULE;
+	u8 *tags = malloc(nr);
+	long ret;
+
+	/* A value that is no tag: every byte has to be written. */
+	memset(tags, 0xee, nr);
+	ret = mte_read_tags(m, ipa, tags, length);
+	for (i = 0; i < nr; i++)
+		bad += tags[i] != mte_pattern_tag(pattern, granule_at(ipa) + i);
+	free(tags);
+
+	if (!mte_expect(ret == (long)length, "%s: COPY_TAGS read %ld of %zu bytes",
+			when, ret, length))
+		return false;
+
+	return mte_expect(!bad, "%s: COPY_TAGS reads %zu of %zu tags wrong",
+			  when, bad, nr);
+}
+
+void mte_guest_load(struct mte_vm *m, u64 ipa, size_t length)
+{
+	call_guest(m, guest_load, ipa, length, 0, 0);
+}
+
+void mte_guest_store(struct mte_vm *m, u64 ipa, size_t length)
+{
+	call_guest(m, guest_store, ipa, length, 0, 0);
+}
+
+void mte_guest_set_pattern(struct mte_vm *m, u64 ipa, size_t length,
+			   u64 pattern)
+{
+	call_guest(m, guest_set_pattern, ipa, length, pattern, granule_at(ipa));
+}
+
+u64 mte_guest_mismatches(struct mte_vm *m, u64 ipa, size_t length,
+			 u64 pattern)
+{
+	return call_guest(m, guest_mismatches, ipa, length, pattern,
+			  granule_at(ipa));
+}
+
+bool mte_expect_guest_sees(struct mte_vm *m, u64 ipa, size_t length,
+			   u64 pattern, const char *when)
+{
+	u64 bad = mte_guest_mismatches(m, ipa, length, pattern);
+
+	return mte_expect(!bad, "%s: the guest sees %lu of %lu tags wrong",
+			  when, (unsigned long)bad, length / MTE_GRANULE);
+}
+
+/* A new mapping of @size bytes of memory with the tag MTE_STALE throughout */
+static void *map_stale(size_t size, int advice)
+{
+	char *mem = map_aligned(size, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	unsigned long step, dczid;
+	char *p;
+
+	if (mem == MAP_FAILED)
+		mte_die("no memory to dirty: %s", strerror(errno));
+	madvise(mem, size, advice);
+	if (mprotect(mem, size, PROT_READ | PROT_WRITE | PROT_MTE))
+		mte_die("no PROT_MTE memory: %s", strerror(errno));
+
+	/* DC GVA sets the tags of a whole block, where it is allowed. */
+	asm("mrs	%0, dczid_el0" : "=r" (dczid));
+	step = dczid & BIT(4) ? 2 * MTE_GRANULE : 4UL << (dczid & 0xf);
+
+	for (p = mem; p < mem + size; p += step) {
+		if (dczid & BIT(4))
+			asm volatile(MEMTAG
+				     "st2g	%0, [%1]"
+				     : : "r" (MTE_STALE << 56), "r" (p) : "memory");
+		else
+			asm volatile(MEMTAG
+				     "dc	gva, %0"
+				     : : "r" ((uintptr_t)p | MTE_STALE << 56)
+				     : "memory");
+	}
+
+	return mem;
+}
+
+static size_t mem_free(void)
+{
+	unsigned long kib = 0;
+	char line[128];
+	FILE *f;
+
+	f = fopen("/proc/meminfo", "r");
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f) &&
+	       sscanf(line, "MemFree: %lu", &kib) != 1)
+		;
+	fclose(f);
+
+	return kib * 1024;
+}
+
+void mte_dirty_free_memory(void)
+{
+	size_t huge = 16UL << 20, base = 16UL << 20;
+	void *huge_mem, *base_mem;
+
+	/*
+	 * What is freed last need not be what is allocated next: reach nearly
+	 * all memory once, in huge pages as far as possible, to be quick.
+	 * Later on it is enough to refresh what the cases themselves used.
+	 */
+	if (!verdict->memory_dirty)
+		huge = mem_free() / 8 * 7 & ~(MTE_BLOCK - 1);
+	huge_mem = map_stale(huge, MADV_HUGEPAGE);
+
+	/* Base pages get the fragments, too. */
+	if (!verdict->memory_dirty && mem_free() > base + MEMORY_RESERVE)
+		base = mem_free() - MEMORY_RESERVE;
+	base_mem = map_stale(base, MADV_NOHUGEPAGE);
+
+	munmap(base_mem, base);
+	munmap(huge_mem, huge);
+	verdict->memory_dirty = true;
+}
+
+void mte_tag_program_memory(struct mte_vm *m)
+{
+	size_t length = 32UL << 20;
+	u8 *zeros = calloc(1, length / MTE_GRANULE);
+
+	/* Slot 0 starts at IPA 0 and is smaller: the copy ends behind it. */
+	if (mte_write_tags(m, 0, zeros, length) <= 0)
+		mte_die("cannot set the tags of slot 0");
+	free(zeros);
+}
+
+void mte_vmm_touch(struct mte_vm *m, size_t length)
+{
+	size_t i;
+
+	for (i = 0; i < length; i += MTE_PAGE)
+		WRITE_ONCE(m->hva[i], 1);
+}
+
+bool mte_is_huge(struct mte_vm *m)
+{
+	unsigned long start, end, kib;
+	bool in_range = false, huge = false;
+	char line[512];
+	FILE *f;
+
+	if (m->backing == MTE_HUGETLB)
+		return true;
+
+	f = fopen("/proc/self/smaps", "r");
+	if (!f)
+		return false;
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			in_range = start <= (uintptr_t)m->hva &&
+				   (uintptr_t)m->hva < end;
+		else if (in_range && sscanf(line, "AnonHugePages: %lu", &kib) == 1)
+			huge = kib >= MTE_BLOCK / 1024;
+	}
+	fclose(f);
+
+	return huge;
+}
+
+u8 *mte_alloc_before_fault(size_t size)
+{
+	size_t room = (size + MTE_PAGE - 1) & ~(MTE_PAGE - 1);
+	char *mem = mmap(NULL, room + MTE_PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED || mprotect(mem + room, MTE_PAGE, PROT_NONE))
+		mte_die("no memory for a buffer: %s", strerror(errno));
+
+	return (u8 *)mem + room - size;
+}
+
+pid_t mte_thread_id(void)
+{
+	return syscall(__NR_gettid);
+}
+
+/*
+ * Race windows
+ */
+
+bool race_window_loaded(void)
+{
+	return !access(RACE_WINDOW "function", W_OK);
+}
+
+bool race_window_arm(const char *function, pid_t tid, unsigned int delay_us)
+{
+	return write_number(RACE_WINDOW "pid", tid) &&
+	       write_number(RACE_WINDOW "max_holds", 1) &&
+	       write_number(RACE_WINDOW "delay_us", delay_us) &&
+	       write_text(RACE_WINDOW "function", function);
+}
+
+void race_window_disarm(void)
+{
+	write_text(RACE_WINDOW "function", "\n");
+}
+
+void race_window_release(void)
+{
+	write_text(RACE_WINDOW "release", "1\n");
+}
+
+unsigned long race_window_hits(void)
+{
+	return read_number(RACE_WINDOW "hits");
+}
+
+unsigned long race_window_early(void)
+{
+	return read_number(RACE_WINDOW "early");
+}
+
+unsigned long race_window_stale(void)
+{
+	return read_number(RACE_WINDOW "stale");
+}
+
+bool race_window_held(void)
+{
+	return read_number(RACE_WINDOW "held");
+}
+
+bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms)
+{
+	struct timespec now, start;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (;;) {
+		if (race_window_hits() > hits)
+			return race_window_held();
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if ((now.tv_sec - start.tv_sec) * 1000 +
+		    (now.tv_nsec - start.tv_nsec) / 1000000 > timeout_ms)
+			return false;
+	}
+}

@@ -1,0 +1,591 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * mte_copy_tags_test - the ABI of KVM_ARM_MTE_COPY_TAGS
+ *
+ * Arguments that are refused with EINVAL, whatever else they ask for, and
+ * change neither tags nor buffer:
+ *  - an IPA or a length that is not a multiple of the page size
+ *  - unknown flags, a reserved word that is not zero
+ *  - a VM without MTE
+ *  - a length above INT_MAX, which the return value could not express
+ *
+ * Copies that end early: EFAULT if the first page cannot be done, else the
+ * number of bytes of guest memory that were done, with all of them done
+ * completely and nothing behind them changed:
+ *  - a hole in the guest's memory
+ *  - a buffer that cannot be read or written
+ *  - a write to a read-only memslot; reads of one work
+ *
+ * Tags:
+ *  - a write that fails within a page leaves that page's tags as they were,
+ *    or zero if the page had none
+ *  - only the low four bits of a byte count
+ *  - pages without tags read as zeros, whatever is in tag storage
+ *  - a length of 0 does nothing and returns 0
+ *  - what is written is what the guest sees and what is read back, from one
+ *    page to 64 MiB, to memory that nobody touched before, too
+ *  - what the guest sets is what is read
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kselftest.h"
+#include "mte.h"
+
+#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
+
+/* Two patterns that differ at nearly every granule */
+#define OLD_TAGS	0x01d7a65ULL
+#define NEW_TAGS	0x4e37a65ULL
+
+#define READ		MTE_FROM_GUEST
+#define WRITE		MTE_TO_GUEST
+
+/* No tag has this value. */
+#define UNTOUCHED	0xee
+
+#define IPA		MTE_REGION_IPA
+#define TAGS_PER_PAGE	MTE_GRANULES_PER_PAGE
+
+/* Where in a page's 256 tags a buffer becomes inaccessible */
+#define TAGS_BEFORE_FAULT	100
+
+static struct mte_vm *create_vm(enum mte_backing backing, size_t size)
+{
+	struct mte_vm *m = mte_vm_create(true);
+
+	mte_vm_add_memory(m, backing, size);
+
+	return m;
+}
+
+/*
+ * What an ioctl that must be refused could damage: two pages of tags and a
+ * buffer.
+ */
+static struct mte_vm *create_vm_with_old_tags(enum mte_backing backing)
+{
+	struct mte_vm *m = create_vm(backing, 2 * MTE_PAGE);
+
+	mte_write_pattern(m, IPA, 2 * MTE_PAGE, OLD_TAGS);
+
+	return m;
+}
+
+static void expect_refused(struct mte_vm *m, struct mte_copy_args args,
+			   u64 flags, int error, const char *what)
+{
+	const char *direction = flags & READ ? "read" : "write";
+	u8 buffer[2 * TAGS_PER_PAGE];
+	size_t i, changed = 0;
+	u8 fill;
+	long ret;
+
+	/* The guest's tags are not all 5. */
+	fill = flags & READ ? UNTOUCHED : 5;
+	memset(buffer, fill, sizeof(buffer));
+	args.flags |= flags;
+	args.addr = buffer;
+	ret = mte_copy(m, &args);
+	mte_expect(ret == -error, "%s, %s: returned %ld, not %d", what,
+		   direction, ret, -error);
+
+	for (i = 0; i < sizeof(buffer); i++)
+		changed += buffer[i] != fill;
+	mte_expect(!changed, "%s, %s: %zu bytes of the buffer changed", what,
+		   direction, changed);
+}
+
+static void expect_refused_both_ways(struct mte_vm *m, struct mte_copy_args args,
+				     int error, const char *what)
+{
+	expect_refused(m, args, READ, error, what);
+	expect_refused(m, args, WRITE, error, what);
+	mte_expect_ioctl_reads(m, IPA, 2 * MTE_PAGE, OLD_TAGS, what);
+	mte_expect_guest_sees(m, IPA, 2 * MTE_PAGE, OLD_TAGS, what);
+}
+
+static void unaligned_ipa(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+	static const u64 offsets[] = { 1, 16, 2048, 4095 };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_LEN(offsets); i++)
+		expect_refused_both_ways(m, (struct mte_copy_args) {
+			.guest_ipa = IPA + offsets[i],
+			.length = MTE_PAGE,
+		}, EINVAL, "unaligned IPA");
+}
+
+static void unaligned_length(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+	static const u64 lengths[] = { 1, 16, 256, 4095, 4097, 6144 };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_LEN(lengths); i++)
+		expect_refused_both_ways(m, (struct mte_copy_args) {
+			.guest_ipa = IPA,
+			.length = lengths[i],
+		}, EINVAL, "unaligned length");
+}
+
+static void unknown_flags(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+	unsigned int bit;
+
+	/* All bits but the one that says "from guest" */
+	for (bit = 1; bit < 64; bit++)
+		expect_refused_both_ways(m, (struct mte_copy_args) {
+			.guest_ipa = IPA,
+			.length = MTE_PAGE,
+			.flags = 1UL << bit,
+		}, EINVAL, "unknown flag");
+}
+
+static void nonzero_reserved(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+	static const u64 values[] = { 1, 1UL << 32, ~0UL };
+	struct mte_copy_args args = {
+		.guest_ipa = IPA,
+		.length = MTE_PAGE,
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_LEN(values); i++) {
+		args.reserved[c->arg] = values[i];
+		expect_refused_both_ways(m, args, EINVAL, c->property);
+	}
+}
+
+static void vm_without_mte(const struct mte_case *c)
+{
+	struct mte_copy_args args = { .guest_ipa = IPA, .length = MTE_PAGE };
+	struct mte_vm *m = mte_vm_create(false);
+
+	mte_vm_add_memory(m, c->backing, 2 * MTE_PAGE);
+	expect_refused(m, args, READ, EINVAL, "VM without MTE");
+	expect_refused(m, args, WRITE, EINVAL, "VM without MTE");
+
+	/* Nor is there a way around through a length that does nothing. */
+	args.length = 0;
+	expect_refused(m, args, READ, EINVAL, "VM without MTE, length 0");
+}
+
+static void zero_length(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+
+	expect_refused_both_ways(m, (struct mte_copy_args) {
+		.guest_ipa = IPA,
+		.length = 0,
+	}, 0, "length 0");
+}
+
+static void length_above_int_max(const struct mte_case *c)
+{
+	/*
+	 * There is a hole behind the test memory. If the length is let through,
+	 * two pages are done in no time, however large it is.
+	 */
+	static const u64 lengths[] = {
+		(u64)INT_MAX + 1,
+		(u64)INT_MAX + 1 + MTE_PAGE,
+		1UL << 32,
+		(1UL << 32) + MTE_PAGE,
+		1UL << 63,
+		-MTE_PAGE,
+	};
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+	struct mte_copy_args args = { .guest_ipa = IPA };
+	char what[40];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_LEN(lengths); i++) {
+		args.length = lengths[i];
+		snprintf(what, sizeof(what), "length %#lx",
+			 (unsigned long)lengths[i]);
+		expect_refused(m, args, c->arg, EINVAL, what);
+	}
+	mte_expect_ioctl_reads(m, IPA, 2 * MTE_PAGE, OLD_TAGS, c->property);
+}
+
+/*
+ * The largest length is no error: the copy goes as far as there is memory.
+ */
+static void length_of_int_max(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+	u8 buffer[2 * TAGS_PER_PAGE];
+	long ret;
+
+	ret = mte_read_tags(m, IPA, buffer, INT_MAX & ~(MTE_PAGE - 1));
+	mte_expect(ret == 2 * MTE_PAGE, "returned %ld, not %lu", ret,
+		   2 * MTE_PAGE);
+}
+
+static void hole_first(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+
+	expect_refused_both_ways(m, (struct mte_copy_args) {
+		.guest_ipa = IPA - MTE_PAGE,
+		.length = 2 * MTE_PAGE,
+	}, EFAULT, "hole first");
+	expect_refused_both_ways(m, (struct mte_copy_args) {
+		.guest_ipa = IPA + 2 * MTE_PAGE,
+		.length = MTE_PAGE,
+	}, EFAULT, "nothing but a hole");
+	/* An IPA that no guest can have is a hole like any other. */
+	expect_refused_both_ways(m, (struct mte_copy_args) {
+		.guest_ipa = 1UL << 60,
+		.length = MTE_PAGE,
+	}, EFAULT, "IPA out of range");
+}
+
+static void hole_later(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+	u8 buffer[3 * TAGS_PER_PAGE];
+	size_t i, changed = 0;
+	long ret;
+
+	memset(buffer, UNTOUCHED, sizeof(buffer));
+	if (c->arg == WRITE)
+		mte_fill_pattern(buffer, 2 * TAGS_PER_PAGE, NEW_TAGS);
+
+	if (c->arg == READ)
+		ret = mte_read_tags(m, IPA, buffer, 3 * MTE_PAGE);
+	else
+		ret = mte_write_tags(m, IPA, buffer, 3 * MTE_PAGE);
+	mte_expect(ret == 2 * MTE_PAGE, "returned %ld, not %lu", ret,
+		   2 * MTE_PAGE);
+
+	if (c->arg == WRITE) {
+		mte_expect_guest_sees(m, IPA, 2 * MTE_PAGE, NEW_TAGS,
+				      "pages before the hole");
+		return;
+	}
+	for (i = 0; i < 2 * TAGS_PER_PAGE; i++)
+		changed += buffer[i] != mte_pattern_tag(OLD_TAGS, i);
+	mte_expect(!changed, "%zu tags before the hole are wrong", changed);
+	for (changed = 0; i < 3 * TAGS_PER_PAGE; i++)
+		changed += buffer[i] != UNTOUCHED;
+	mte_expect(!changed, "%zu bytes changed for the hole", changed);
+}
+
+/*
+ * Copy two pages with a buffer of which only the first @good bytes are there.
+ * What becomes of the tags of a page whose write fails is in failed_write().
+ */
+static struct mte_vm *copy_with_short_buffer(const struct mte_case *c,
+					     size_t good, long expected)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+	u8 *buffer = mte_alloc_before_fault(good);
+	size_t done = expected > 0 ? expected : 0;
+	size_t i, bad = 0;
+	long ret;
+
+	if (c->arg == WRITE) {
+		mte_fill_pattern(buffer, good, NEW_TAGS);
+		ret = mte_write_tags(m, IPA, buffer, 2 * MTE_PAGE);
+		if (done)
+			mte_expect_guest_sees(m, IPA, done, NEW_TAGS,
+					      "pages done");
+	} else {
+		/*
+		 * Anything may be in what is there of the buffer for the page
+		 * that failed, but not for those that are done.
+		 */
+		ret = mte_read_tags(m, IPA, buffer, 2 * MTE_PAGE);
+		for (i = 0; i < done / MTE_GRANULE; i++)
+			bad += buffer[i] != mte_pattern_tag(OLD_TAGS, i);
+		mte_expect(!bad, "%zu tags of pages done are wrong", bad);
+		mte_expect_guest_sees(m, IPA, 2 * MTE_PAGE, OLD_TAGS,
+				      "pages read");
+	}
+	mte_expect(ret == expected, "returned %ld, not %ld", ret, expected);
+
+	return m;
+}
+
+static void bad_buffer_first(const struct mte_case *c)
+{
+	copy_with_short_buffer(c, 0, -EFAULT);
+}
+
+static void bad_buffer_in_first_page(const struct mte_case *c)
+{
+	copy_with_short_buffer(c, TAGS_BEFORE_FAULT, -EFAULT);
+}
+
+static void bad_buffer_later(const struct mte_case *c)
+{
+	copy_with_short_buffer(c, TAGS_PER_PAGE, MTE_PAGE);
+}
+
+static void bad_buffer_in_second_page(const struct mte_case *c)
+{
+	copy_with_short_buffer(c, TAGS_PER_PAGE + TAGS_BEFORE_FAULT, MTE_PAGE);
+}
+
+/* The kernel's half of the address space is no buffer. */
+static void kernel_address(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+	void *kernel = (void *)0xffff000000000000UL;
+	long ret;
+
+	ret = mte_read_tags(m, IPA, kernel, MTE_PAGE);
+	mte_expect(ret == -EFAULT, "read: returned %ld", ret);
+	ret = mte_write_tags(m, IPA, kernel, MTE_PAGE);
+	mte_expect(ret == -EFAULT, "write: returned %ld", ret);
+}
+
+static void failed_write(const struct mte_case *c)
+{
+	size_t size = c->backing == MTE_ANON || c->backing == MTE_MEMFD ?
+		      4 * MTE_PAGE : MTE_BLOCK;
+	struct mte_vm *m = create_vm(c->backing, size);
+	u8 *buffer = mte_alloc_before_fault(c->arg);
+	long ret;
+
+	/* As a guest would have set them */
+	mte_guest_set_pattern(m, IPA, size, OLD_TAGS);
+	if (c->backing == MTE_THP && !mte_is_huge(m))
+		mte_skip("no transparent huge page to be had");
+
+	mte_fill_pattern(buffer, c->arg, NEW_TAGS);
+	ret = mte_write_tags(m, IPA + MTE_PAGE, buffer, MTE_PAGE);
+	mte_expect(ret == -EFAULT, "returned %ld, not %d", ret, -EFAULT);
+	mte_expect_guest_sees(m, IPA, size, OLD_TAGS, "after a failed write");
+	mte_expect_ioctl_reads(m, IPA, size, OLD_TAGS, "after a failed write");
+}
+
+static void failed_write_of_second_page(const struct mte_case *c)
+{
+	struct mte_vm *m;
+
+	m = copy_with_short_buffer(c, TAGS_PER_PAGE + TAGS_BEFORE_FAULT,
+				   MTE_PAGE);
+	mte_expect_guest_sees(m, IPA + MTE_PAGE, MTE_PAGE, OLD_TAGS,
+			      "second page");
+	mte_expect_ioctl_reads(m, IPA + MTE_PAGE, MTE_PAGE, OLD_TAGS,
+			       "second page");
+}
+
+static void failed_write_to_untagged_page(const struct mte_case *c)
+{
+	u8 *buffer = mte_alloc_before_fault(TAGS_BEFORE_FAULT);
+	struct mte_vm *m;
+	long ret;
+
+	mte_dirty_free_memory();
+	m = create_vm(c->backing, 4 * MTE_PAGE);
+	mte_vmm_touch(m, 4 * MTE_PAGE);
+
+	mte_fill_pattern(buffer, TAGS_BEFORE_FAULT, NEW_TAGS);
+	ret = mte_write_tags(m, IPA + MTE_PAGE, buffer, MTE_PAGE);
+	mte_expect(ret == -EFAULT, "returned %ld, not %d", ret, -EFAULT);
+	mte_expect_ioctl_reads(m, IPA, 4 * MTE_PAGE, MTE_ALL_ZERO,
+			       "after a failed write");
+	mte_expect_guest_sees(m, IPA, 4 * MTE_PAGE, MTE_ALL_ZERO,
+			      "after a failed write");
+}
+
+static void read_only_slot(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+	u8 buffer[TAGS_PER_PAGE];
+	size_t i, bad = 0;
+	long ret;
+
+	mte_vm_add_read_only_alias(m, MTE_PAGE);
+
+	if (c->arg == WRITE) {
+		expect_refused(m, (struct mte_copy_args) {
+			.guest_ipa = MTE_ALIAS_IPA,
+			.length = MTE_PAGE,
+		}, WRITE, EFAULT, "read-only slot");
+		mte_expect_guest_sees(m, IPA, 2 * MTE_PAGE, OLD_TAGS,
+				      "memory of a read-only slot");
+		return;
+	}
+
+	ret = mte_read_tags(m, MTE_ALIAS_IPA, buffer, MTE_PAGE);
+	mte_expect(ret == MTE_PAGE, "returned %ld, not %lu", ret, MTE_PAGE);
+	for (i = 0; i < TAGS_PER_PAGE; i++)
+		bad += buffer[i] != mte_pattern_tag(OLD_TAGS, i);
+	mte_expect(!bad, "%zu of %lu tags are wrong", bad, TAGS_PER_PAGE);
+}
+
+static void high_nibble(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c->backing);
+	u8 buffer[TAGS_PER_PAGE];
+	unsigned int i;
+	long ret;
+
+	/* Each high nibble meets each tag. */
+	mte_fill_pattern(buffer, sizeof(buffer), NEW_TAGS);
+	for (i = 0; i < sizeof(buffer); i++)
+		buffer[i] |= i & 0xf0;
+
+	ret = mte_write_tags(m, IPA, buffer, MTE_PAGE);
+	mte_expect(ret == MTE_PAGE, "returned %ld, not %lu", ret, MTE_PAGE);
+	/* Bytes above 15 in what is read would be mismatches, too. */
+	mte_expect_ioctl_reads(m, IPA, MTE_PAGE, NEW_TAGS, "high nibble set");
+	mte_expect_guest_sees(m, IPA, MTE_PAGE, NEW_TAGS, "high nibble set");
+}
+
+static void untouched_memory_reads_zero(const struct mte_case *c)
+{
+	struct mte_vm *m;
+
+	mte_dirty_free_memory();
+	m = create_vm(c->backing, MTE_BLOCK);
+	mte_expect_ioctl_reads(m, IPA, MTE_BLOCK, MTE_ALL_ZERO,
+			       "memory not touched before");
+}
+
+static void untagged_memory_reads_zero(const struct mte_case *c)
+{
+	struct mte_vm *m;
+
+	mte_dirty_free_memory();
+	m = create_vm(c->backing, MTE_BLOCK);
+	mte_vmm_touch(m, MTE_BLOCK);
+	if (c->backing == MTE_THP && !mte_is_huge(m))
+		mte_skip("no transparent huge page to be had");
+	mte_expect_ioctl_reads(m, IPA, MTE_BLOCK, MTE_ALL_ZERO,
+			       "memory touched by the VMM only");
+}
+
+/*
+ * Tags are written to one page; the guest must not find stale ones beside it.
+ */
+static void write_shows_no_stale_tags(const struct mte_case *c)
+{
+	u64 ipa = IPA + 7 * MTE_PAGE;
+	struct mte_vm *m;
+
+	mte_dirty_free_memory();
+	m = create_vm(c->backing, MTE_BLOCK);
+	mte_vmm_touch(m, MTE_BLOCK);
+
+	mte_write_pattern(m, ipa, MTE_PAGE, NEW_TAGS);
+	mte_expect_ioctl_reads(m, IPA, ipa - IPA, MTE_ALL_ZERO,
+			       "pages before the one written");
+	mte_expect_guest_sees(m, IPA, ipa - IPA, MTE_ALL_ZERO,
+			      "pages before the one written");
+	mte_expect_guest_sees(m, ipa, MTE_PAGE, NEW_TAGS, "page written");
+	ipa += MTE_PAGE;
+	mte_expect_guest_sees(m, ipa, IPA + MTE_BLOCK - ipa, MTE_ALL_ZERO,
+			      "pages behind the one written");
+}
+
+static void round_trip(const struct mte_case *c)
+{
+	struct mte_vm *m;
+
+	mte_dirty_free_memory();
+	m = create_vm(c->backing, c->arg);
+	/* Nobody touched this memory yet. */
+	mte_write_pattern(m, IPA, c->arg, NEW_TAGS);
+	mte_expect_ioctl_reads(m, IPA, c->arg, NEW_TAGS, "first write");
+	mte_expect_guest_sees(m, IPA, c->arg, NEW_TAGS, "first write");
+
+	/* Now it has tags, and the guest has it mapped. */
+	mte_write_pattern(m, IPA, c->arg, OLD_TAGS);
+	mte_expect_guest_sees(m, IPA, c->arg, OLD_TAGS, "second write");
+	mte_expect_ioctl_reads(m, IPA, c->arg, OLD_TAGS, "second write");
+}
+
+static void guest_tags(const struct mte_case *c)
+{
+	struct mte_vm *m;
+
+	mte_dirty_free_memory();
+	m = create_vm(c->backing, MTE_BLOCK);
+	/* Every other page, to leave some that the guest only loads from */
+	mte_guest_set_pattern(m, IPA, MTE_BLOCK / 2, NEW_TAGS);
+	mte_guest_load(m, IPA, MTE_BLOCK);
+	if (c->backing == MTE_THP && !mte_is_huge(m))
+		mte_skip("no transparent huge page to be had");
+	mte_expect_ioctl_reads(m, IPA, MTE_BLOCK / 2, NEW_TAGS,
+			       "tags set by the guest");
+	mte_expect_ioctl_reads(m, IPA + MTE_BLOCK / 2, MTE_BLOCK / 2,
+			       MTE_ALL_ZERO, "pages the guest only read");
+}
+
+static const struct mte_case cases[] = {
+	{ "unaligned_ipa_is_einval", unaligned_ipa, MTE_ON_ANON },
+	{ "unaligned_length_is_einval", unaligned_length, MTE_ON_ANON },
+	{ "unknown_flags_are_einval", unknown_flags, MTE_ON_ANON },
+	{ "nonzero_reserved_0_is_einval", nonzero_reserved, MTE_ON_ANON, 0 },
+	{ "nonzero_reserved_1_is_einval", nonzero_reserved, MTE_ON_ANON, 1 },
+	{ "vm_without_mte_is_einval", vm_without_mte, MTE_ON_ANON },
+	{ "zero_length_returns_zero", zero_length, MTE_ON_ANON },
+	{ "read_length_above_int_max_is_einval",
+	  length_above_int_max, MTE_ON_ANON, READ },
+	{ "write_length_above_int_max_is_einval",
+	  length_above_int_max, MTE_ON_ANON, WRITE },
+	{ "length_of_int_max_is_no_error", length_of_int_max, MTE_ON_ANON },
+
+	{ "hole_first_is_efault", hole_first, MTE_ON_ANON },
+	{ "read_up_to_hole_returns_bytes_done", hole_later, MTE_ON_ANON, READ },
+	{ "write_up_to_hole_returns_bytes_done",
+	  hole_later, MTE_ON_ANON, WRITE },
+	{ "read_to_bad_buffer_is_efault", bad_buffer_first, MTE_ON_ANON, READ },
+	{ "write_from_bad_buffer_is_efault",
+	  bad_buffer_first, MTE_ON_ANON, WRITE },
+	{ "read_to_buffer_bad_in_first_page_is_efault",
+	  bad_buffer_in_first_page, MTE_ON_ANON, READ },
+	{ "write_from_buffer_bad_in_first_page_is_efault",
+	  bad_buffer_in_first_page, MTE_ON_ANON, WRITE },
+	{ "read_to_bad_second_buffer_page_returns_bytes_done",
+	  bad_buffer_later, MTE_ON_ANON, READ },
+	{ "write_from_bad_second_buffer_page_returns_bytes_done",
+	  bad_buffer_later, MTE_ON_ANON, WRITE },
+	{ "read_to_buffer_bad_in_second_page_returns_bytes_done",
+	  bad_buffer_in_second_page, MTE_ON_ANON, READ },
+	{ "write_from_buffer_bad_in_second_page_returns_bytes_done",
+	  bad_buffer_in_second_page, MTE_ON_ANON, WRITE },
+	{ "kernel_address_is_efault", kernel_address, MTE_ON_ANON },
+	{ "read_only_slot_can_be_read", read_only_slot, MTE_ON_ANON, READ },
+	{ "read_only_slot_refuses_write", read_only_slot, MTE_ON_ANON, WRITE },
+
+	{ "failed_write_keeps_existing_tags",
+	  failed_write, MTE_ON_ALL, TAGS_BEFORE_FAULT },
+	{ "failed_write_of_second_page_keeps_its_tags",
+	  failed_write_of_second_page, MTE_ON_ANON, WRITE },
+	{ "write_failing_at_first_tag_keeps_existing_tags",
+	  failed_write, MTE_ON_ALL },
+	{ "failed_write_to_untagged_page_shows_no_stale_tags",
+	  failed_write_to_untagged_page, MTE_ON_ALL },
+
+	{ "high_nibble_is_ignored", high_nibble, MTE_ON_ANON },
+	{ "untouched_memory_reads_zero",
+	  untouched_memory_reads_zero, MTE_ON_ALL },
+	{ "untagged_memory_reads_zero",
+	  untagged_memory_reads_zero, MTE_ON_ALL },
+	{ "write_to_one_page_shows_no_stale_tags",
+	  write_shows_no_stale_tags, MTE_ON_ALL },
+	{ "guest_reads_back_written_tags", round_trip, MTE_ON_ALL, MTE_BLOCK },
+	{ "guest_reads_back_written_tags", round_trip, MTE_ON_SMALL, MTE_PAGE },
+	{ "guest_reads_back_written_tags",
+	  round_trip, BIT(MTE_ANON) | BIT(MTE_THP), 64UL << 20 },
+	{ "tags_set_by_guest_are_read", guest_tags, MTE_ON_ALL },
+};
+
+int main(void)
+{
+	mte_run_cases(cases, ARRAY_LEN(cases));
+}

@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * mte_first_touch_test - tags of guest memory that is touched for the first time
+ *
+ * Free memory is made to carry a known, non-zero tag first.
+ *
+ *  - A guest that loads from its memory before anything else sees tags of zero
+ *    only, and still does after it stored data there.
+ *  - So does a guest that stores first.
+ *  - So does KVM_ARM_MTE_COPY_TAGS, before and after the guest's touch.
+ *  - Memory that the VMM touched, without tags, is no different.
+ *  - PG_mte_tagged is set after the tags were cleared, not before.
+ *  - Two initialisers, a vCPU that touches a page for the first time and a
+ *    VMM that writes the page's tags with KVM_ARM_MTE_COPY_TAGS: the tags
+ *    written are never lost. The vCPU is held as it is about to clear the tags
+ *    (race_window.ko), and the tags are written meanwhile.
+ *  - The other way round: a vCPU that touches a page while the VMM's write is
+ *    held before the page's first tag sees zeros or tags of the write, nothing
+ *    stale, and all of the write once it is done.
+ *
+ * Without race_window.ko the races run in their natural windows: a loss is a
+ * failure, but no loss proves nothing and is a SKIP.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "kselftest.h"
+#include "mte.h"
+
+#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
+
+#define IPA		MTE_REGION_IPA
+#define SIZE		(2 * MTE_BLOCK)
+
+#define TAGS		0x51ce7a65ULL
+/* For where stale tags are counted: the same everywhere, and not stale */
+#define OTHER_TAGS	0x5ULL
+
+/* Long enough for the ioctl on a busy host, and it ends the hold itself. */
+#define HOLD_US		100000
+#define WINDOWS		16
+#define NATURAL_WINDOWS	2000
+#define NATURAL_SECONDS	20
+#define OPEN_TIMEOUT_MS	5000
+
+static struct mte_vm *create_vm_on_dirty_memory(const struct mte_case *c,
+						size_t size)
+{
+	struct mte_vm *m;
+
+	mte_dirty_free_memory();
+	m = mte_vm_create(true);
+	mte_vm_add_memory(m, c->backing, size);
+
+	return m;
+}
+
+/*
+ * Tell whether there was anything to see: pages that still had the stale tag
+ * when the kernel came to clear them. Only the module can look.
+ */
+static void begin_counting_stale_pages(void)
+{
+	if (race_window_loaded() &&
+	    !race_window_arm("mte_clear_page_tags", mte_thread_id(), 0))
+		mte_die("cannot probe mte_clear_page_tags()");
+}
+
+static void end_counting_stale_pages(void)
+{
+	unsigned long stale, hits;
+
+	if (!race_window_loaded())
+		return;
+
+	hits = race_window_hits();
+	stale = race_window_stale();
+	race_window_disarm();
+	ksft_print_msg("%lu of %lu pages had stale tags to clear\n", stale,
+		       hits);
+	if (!stale)
+		mte_run_again("evidence void: no page had stale tags");
+}
+
+static void need_huge_page(const struct mte_case *c, struct mte_vm *m)
+{
+	if (c->backing == MTE_THP && !mte_is_huge(m))
+		mte_skip("no transparent huge page to be had");
+}
+
+static void load_first(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
+
+	mte_tag_program_memory(m);
+	begin_counting_stale_pages();
+	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "first access");
+	/* The zero page makes way for memory of its own. */
+	mte_guest_store(m, IPA, SIZE);
+	end_counting_stale_pages();
+	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
+}
+
+static void store_first(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
+
+	mte_tag_program_memory(m);
+	begin_counting_stale_pages();
+	mte_guest_store(m, IPA, SIZE);
+	end_counting_stale_pages();
+	need_huge_page(c, m);
+	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
+}
+
+static void seen_by_ioctl(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
+
+	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "before any touch");
+	mte_tag_program_memory(m);
+	begin_counting_stale_pages();
+	mte_guest_store(m, IPA, SIZE);
+	end_counting_stale_pages();
+	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
+	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after the ioctl");
+}
+
+static void vmm_first(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
+
+	mte_vmm_touch(m, SIZE);
+	need_huge_page(c, m);
+	mte_tag_program_memory(m);
+	begin_counting_stale_pages();
+	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after the VMM");
+	end_counting_stale_pages();
+	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "after the VMM");
+}
+
+static void flag_after_tags(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
+	unsigned long hits, early;
+
+	if (!race_window_loaded())
+		mte_skip("race_window.ko is not loaded");
+	mte_tag_program_memory(m);
+	if (!race_window_arm("mte_clear_page_tags", mte_thread_id(), 0))
+		mte_die("cannot probe mte_clear_page_tags()");
+	mte_guest_store(m, IPA, SIZE);
+	hits = race_window_hits();
+	early = race_window_early();
+	race_window_disarm();
+
+	ksft_print_msg("windows tried %lu, hit %lu\n", SIZE / MTE_PAGE, hits);
+	mte_expect(hits >= SIZE / MTE_PAGE, "evidence void: %lu of %lu pages seen",
+		   hits, SIZE / MTE_PAGE);
+	mte_expect(!early, "%lu pages had the flag before their tags", early);
+}
+
+/*
+ * A second thread that does one thing when told to
+ */
+struct helper {
+	pthread_t thread;
+	/* The thread's id, once it is ready */
+	pid_t tid;
+	int step;
+	int done;
+	bool stop;
+	void (*work)(struct helper *h);
+	struct mte_vm *m;
+	u64 ipa;
+	u8 *tags;
+	long ret;
+};
+
+/* Who is held keeps the CPU: the other one must have a CPU, too. */
+static void pin_to_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		mte_skip("this race needs two CPUs");
+}
+
+static void *helper_main(void *arg)
+{
+	struct helper *h = arg;
+	int seen = 0;
+
+	pin_to_cpu(1);
+	__atomic_store_n(&h->tid, mte_thread_id(), __ATOMIC_RELEASE);
+	for (;;) {
+		while (__atomic_load_n(&h->step, __ATOMIC_ACQUIRE) == seen)
+			;
+		seen++;
+		if (h->stop)
+			return NULL;
+		h->work(h);
+		__atomic_store_n(&h->done, seen, __ATOMIC_RELEASE);
+	}
+}
+
+static void helper_start(struct helper *h)
+{
+	pin_to_cpu(0);
+	if (pthread_create(&h->thread, NULL, helper_main, h))
+		mte_die("no second thread");
+	while (!__atomic_load_n(&h->tid, __ATOMIC_ACQUIRE))
+		;
+}
+
+static void helper_go(struct helper *h)
+{
+	__atomic_add_fetch(&h->step, 1, __ATOMIC_RELEASE);
+}
+
+static void helper_wait(struct helper *h)
+{
+	while (__atomic_load_n(&h->done, __ATOMIC_ACQUIRE) != h->step)
+		;
+}
+
+static void helper_end(struct helper *h)
+{
+	h->stop = true;
+	helper_go(h);
+	pthread_join(h->thread, NULL);
+}
+
+static void touch_in_guest(struct helper *h)
+{
+	mte_guest_store(h->m, h->ipa, MTE_PAGE);
+}
+
+static void write_tags(struct helper *h)
+{
+	h->ret = mte_write_tags(h->m, h->ipa, h->tags, MTE_PAGE);
+}
+
+/*
+ * The pages that are raced for are one block apart where a block is what the
+ * guest's first touch maps.
+ */
+static size_t distance(const struct mte_case *c)
+{
+	return c->backing == MTE_THP || c->backing == MTE_HUGETLB ?
+	       MTE_BLOCK : MTE_PAGE;
+}
+
+static void fill_tags(u8 *tags, u64 ipa, u64 pattern)
+{
+	u64 i, first = (ipa - IPA) / MTE_GRANULE;
+
+	for (i = 0; i < MTE_GRANULES_PER_PAGE; i++)
+		tags[i] = mte_pattern_tag(pattern, first + i);
+}
+
+/* Count a page whose tags were lost; the first one is told in full. */
+static void expect_nothing_lost(struct mte_vm *m, u64 ipa,
+				u64 pattern, unsigned int *lost)
+{
+	bool ok;
+
+	if (*lost) {
+		*lost += !!mte_guest_mismatches(m, ipa, MTE_PAGE, pattern);
+		return;
+	}
+
+	ok = mte_expect_guest_sees(m, ipa, MTE_PAGE, pattern, "tags written");
+	ok &= mte_expect_ioctl_reads(m, ipa, MTE_PAGE, pattern, "tags written");
+	*lost += !ok;
+}
+
+static void natural_windows(struct helper *h, size_t step)
+{
+	time_t end = time(NULL) + NATURAL_SECONDS;
+	unsigned int i, spin, lost = 0;
+
+	for (i = 1; i <= NATURAL_WINDOWS && !lost && time(NULL) < end; i++) {
+		h->ipa = IPA + i * step;
+		fill_tags(h->tags, h->ipa, TAGS);
+		helper_go(h);
+		/* Sweep the ioctl's start over the vCPU's fault. */
+		for (spin = 0; spin < (i % 200) * 50; spin++)
+			barrier();
+		if (mte_write_tags(h->m, h->ipa, h->tags, MTE_PAGE) != MTE_PAGE)
+			mte_die("COPY_TAGS failed");
+		helper_wait(h);
+		expect_nothing_lost(h->m, h->ipa, TAGS, &lost);
+	}
+
+	ksft_print_msg("windows tried %u, hit unknown (natural windows), lost %u\n",
+		       i - 1, lost);
+	if (!lost)
+		mte_skip("race_window.ko is not loaded and no natural window lost tags");
+}
+
+/*
+ * The vCPU has found the page without tags and is about to clear them when the
+ * VMM writes them.
+ */
+static void write_races_touch(const struct mte_case *c)
+{
+	unsigned int i, tried = 0, hit = 0, lost = 0;
+	bool loaded = race_window_loaded();
+	u8 tags[MTE_GRANULES_PER_PAGE];
+	size_t step = distance(c);
+	struct helper h = { .work = touch_in_guest, .tags = tags };
+	unsigned long windows = WINDOWS;
+	long ret;
+
+	if (!loaded) {
+		if (step == MTE_BLOCK)
+			mte_skip("race_window.ko is not loaded");
+		windows = NATURAL_WINDOWS;
+	}
+
+	h.m = create_vm_on_dirty_memory(c, (windows + 1) * step);
+	mte_tag_program_memory(h.m);
+	mte_guest_store(h.m, IPA, MTE_PAGE);
+	need_huge_page(c, h.m);
+	helper_start(&h);
+
+	if (!loaded) {
+		natural_windows(&h, step);
+		helper_end(&h);
+		return;
+	}
+
+	for (i = 1; i <= windows; i++, tried++) {
+		h.ipa = IPA + i * step;
+		fill_tags(tags, h.ipa, TAGS);
+
+		if (!race_window_arm("mte_clear_page_tags", h.tid, HOLD_US))
+			mte_die("cannot probe mte_clear_page_tags()");
+		helper_go(&h);
+		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))
+			hit++;
+		ret = mte_write_tags(h.m, h.ipa, tags, MTE_PAGE);
+		race_window_release();
+		helper_wait(&h);
+		race_window_disarm();
+
+		if (ret != MTE_PAGE)
+			mte_die("COPY_TAGS returned %ld", ret);
+		expect_nothing_lost(h.m, h.ipa, TAGS, &lost);
+	}
+	helper_end(&h);
+
+	ksft_print_msg("windows tried %u, hit %u, lost %u\n", tried, hit, lost);
+	mte_expect(hit, "evidence void: no window was hit");
+}
+
+/*
+ * A function in which the task that runs COPY_TAGS stands before the first tag
+ * of the page: not the same one in all kernels.
+ */
+static const char *find_tag_writer(struct mte_vm *m)
+{
+	static const char * const writers[] = {
+		"mte_copy_tags_from_user",
+		/* Where the tags are copied from user space beforehand */
+		"mte_write_page_tags",
+	};
+	unsigned long hits;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_LEN(writers); i++) {
+		if (!race_window_arm(writers[i], mte_thread_id(), 0))
+			continue;
+		mte_write_pattern(m, IPA, MTE_PAGE, MTE_ALL_ZERO);
+		hits = race_window_hits();
+		race_window_disarm();
+		if (hits)
+			return writers[i];
+	}
+
+	mte_skip("no known function of this kernel writes the tags");
+}
+
+static void touch_races_write(const struct mte_case *c)
+{
+	unsigned int i, tried = 0, hit = 0, lost = 0;
+	struct helper h = { .work = write_tags };
+	u8 tags[MTE_GRANULES_PER_PAGE];
+	const char *writer;
+	u64 stale;
+
+	if (!race_window_loaded())
+		mte_skip("race_window.ko is not loaded");
+
+	h.m = create_vm_on_dirty_memory(c, (WINDOWS + 1) * MTE_PAGE);
+	h.tags = tags;
+	mte_tag_program_memory(h.m);
+	mte_vmm_touch(h.m, (WINDOWS + 1) * MTE_PAGE);
+	writer = find_tag_writer(h.m);
+	helper_start(&h);
+
+	for (i = 1; i <= WINDOWS; i++, tried++) {
+		h.ipa = IPA + i * MTE_PAGE;
+		fill_tags(tags, h.ipa, OTHER_TAGS);
+
+		if (!race_window_arm(writer, h.tid, HOLD_US))
+			mte_die("cannot probe %s()", writer);
+		helper_go(&h);
+		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))
+			hit++;
+		stale = MTE_GRANULES_PER_PAGE -
+			mte_guest_mismatches(h.m, h.ipa, MTE_PAGE, MTE_STALE);
+		race_window_release();
+		helper_wait(&h);
+		race_window_disarm();
+
+		if (h.ret != MTE_PAGE)
+			mte_die("COPY_TAGS returned %ld", h.ret);
+		mte_expect(!stale, "the guest saw %lu stale tags",
+			   (unsigned long)stale);
+		expect_nothing_lost(h.m, h.ipa, OTHER_TAGS, &lost);
+	}
+	helper_end(&h);
+
+	ksft_print_msg("held in %s(): windows tried %u, hit %u, lost %u\n",
+		       writer, tried, hit, lost);
+	mte_expect(hit, "evidence void: no window was hit");
+}
+
+static const struct mte_case cases[] = {
+	{ "guest_load_first_sees_no_stale_tags", load_first, MTE_ON_ALL },
+	{ "guest_store_first_sees_no_stale_tags", store_first, MTE_ON_ALL },
+	{ "ioctl_sees_no_stale_tags", seen_by_ioctl, MTE_ON_ALL },
+	{ "memory_touched_by_vmm_shows_no_stale_tags", vmm_first, MTE_ON_ALL },
+	{ "flag_is_set_after_tags_are_cleared", flag_after_tags, MTE_ON_ALL },
+	{ "copy_tags_racing_first_touch_loses_nothing", write_races_touch,
+	  MTE_ON_ALL },
+	{ "first_touch_racing_copy_tags_sees_no_stale_tags", touch_races_write,
+	  MTE_ON_SMALL },
+};
+
+int main(void)
+{
+	mte_run_cases(cases, ARRAY_LEN(cases));
+}
