@@ -73,8 +73,10 @@ static void end_counting_stale_pages(void)
 {
 	unsigned long stale, hits;
 
-	if (!race_window_loaded())
+	if (!race_window_loaded()) {
+		ksft_print_msg("race_window.ko is not loaded: were there stale tags to see?\n");
 		return;
+	}
 
 	hits = race_window_hits();
 	stale = race_window_stale();
@@ -392,6 +394,7 @@ static void touch_races_write(const struct mte_case *c)
 	unsigned int i, tried = 0, hit = 0, lost = 0;
 	struct helper h = { .work = write_tags };
 	u8 tags[MTE_GRANULES_PER_PAGE];
+	unsigned long to_see = 0;
 	const char *writer;
 	u64 stale;
 
@@ -418,6 +421,7 @@ static void touch_races_write(const struct mte_case *c)
 			mte_guest_mismatches(h.m, h.ipa, MTE_PAGE, MTE_STALE);
 		race_window_release();
 		helper_wait(&h);
+		to_see += race_window_stale();
 		race_window_disarm();
 
 		if (h.ret != MTE_PAGE)
@@ -428,9 +432,11 @@ static void touch_races_write(const struct mte_case *c)
 	}
 	helper_end(&h);
 
-	ksft_print_msg("held in %s(): windows tried %u, hit %u, lost %u\n",
-		       writer, tried, hit, lost);
+	ksft_print_msg("held in %s(): windows tried %u, hit %u, stale before %lu, lost %u\n",
+		       writer, tried, hit, to_see, lost);
 	mte_expect(hit, "evidence void: no window was hit");
+	if (!to_see)
+		mte_run_again("evidence void: no page had stale tags");
 }
 
 static const struct mte_case cases[] = {

@@ -132,9 +132,9 @@ static long one_window(const struct scenario *s, bool *hit)
 	if (write(go[1], &c, 1) != 1)
 		goto out;
 
+	make_random_tags(tags, granules);
 	*hit = race_window_wait_hit();
 
-	make_random_tags(tags, granules);
 	if (!make_tagged(page, s->parent))
 		goto out;
 	write_tags(page, tags, granules);

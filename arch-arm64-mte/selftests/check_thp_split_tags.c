@@ -33,6 +33,7 @@
 #include <errno.h>
 
 #include "mte_page_tags.h"
+#include "mte_race_window.h"
 
 #define STALE_TAG	0xd
 #define DIRTY_BYTES	(256UL << 20)
@@ -224,6 +225,7 @@ static bool test_stale(void)
 	size_t stale, granules = (huge - page_size()) / GRANULE;
 	char *map, *p, *rest, *tagged;
 	bool ok = false;
+	long cleared;
 	int i, fd, ret = -1;
 
 	fd = make_file();
@@ -267,9 +269,18 @@ static bool test_stale(void)
 	tagged = mmap(NULL, huge, TAGGED, MAP_SHARED, fd, 0);
 	if (tagged == MAP_FAILED)
 		goto out;
+	/* Were there stale tags to be seen, or is there nothing to conclude? */
+	if (race_window_loaded())
+		race_window_arm("mte_clear_page_tags", getpid(), 0);
 	stale = count_nonzero_tags(tagged + page_size(), granules);
 	ksft_print_msg("%zu of %zu tags are stale\n", stale, granules);
 	ok = !stale && get_tag(tagged) == 1;
+	if (ok && race_window_loaded()) {
+		cleared = race_window_stale();
+		ksft_print_msg("%ld pages had stale tags to clear\n", cleared);
+		ok = cleared > 0;
+	}
+	race_window_disarm();
 	munmap(tagged, huge);
 out:
 	if (map != MAP_FAILED)

@@ -109,6 +109,12 @@ static inline long race_window_early(void)
 	return race_window_get("early");
 }
 
+/* Entries at which the page was not flagged and had tags left over in it */
+static inline long race_window_stale(void)
+{
+	return race_window_get("stale");
+}
+
 /* Wait until the watched thread is held. Returns false after two seconds. */
 static inline bool race_window_wait_hit(void)
 {
@@ -116,7 +122,7 @@ static inline bool race_window_wait_hit(void)
 
 	for (i = 0; i < 20000; i++) {
 		if (race_window_hits() > 0)
-			return true;
+			return race_window_get("held") > 0;
 		usleep(100);
 	}
 	return false;

@@ -37,10 +37,14 @@
 #define MTE_ALIAS_SLOT		2
 
 /* A case that takes longer hangs; emulated CPUs on a busy host are slow. */
-#define CASE_TIMEOUT_S		240
+#define CASE_TIMEOUT_S		90
 
-/* Do not run the machine out of memory when dirtying the free part. */
+/*
+ * Do not run the machine out of memory when dirtying the free part, nor dirty
+ * all of a big one: whether it was enough is told by what the cases find.
+ */
 #define MEMORY_RESERVE		(48UL << 20)
+#define MEMORY_MAX		(4UL << 30)
 /* How often a case may ask to be run again */
 #define MAX_RUNS		3
 
@@ -275,6 +279,8 @@ static void need_kvm_with_mte(void)
 {
 	int kvm = open("/dev/kvm", O_RDWR);
 
+	if (getpagesize() != MTE_PAGE)
+		ksft_exit_skip("the pages are not of 4 KiB\n");
 	if (kvm < 0)
 		ksft_exit_skip("cannot open /dev/kvm: %s\n", strerror(errno));
 	if (ioctl(kvm, KVM_CHECK_EXTENSION, (unsigned long)KVM_CAP_ARM_MTE) <= 0)
@@ -548,8 +554,8 @@ static void *map_backing(enum mte_backing backing, size_t size)
 		 * New pages: what the pool itself hands on from VM to VM is
 		 * another test's business.
 		 */
-		write_number(HUGEPAGE_POOL, 0);
-		pages += read_number(HUGEPAGE_POOL);
+		if (read_number(HUGEPAGE_POOL))
+			mte_skip("the pool of hugetlb pages is in use, nr_hugepages must be 0");
 		if (!write_number(HUGEPAGE_POOL, pages) ||
 		    read_number(HUGEPAGE_POOL) < pages)
 			mte_skip("cannot reserve %lu hugetlb pages of 2 MiB",
@@ -765,7 +771,7 @@ static size_t mem_free(void)
 		;
 	fclose(f);
 
-	return kib * 1024;
+	return kib * 1024 < MEMORY_MAX ? kib * 1024 : MEMORY_MAX;
 }
 
 void mte_dirty_free_memory(void)
