@@ -139,6 +139,8 @@ static inline bool dirty_free_memory(size_t size, unsigned char tag)
 
 	if (p == MAP_FAILED)
 		return false;
+	/* Free huge pages are the first choice for the next huge page. */
+	madvise(p, size / 2, MADV_HUGEPAGE);
 	for (i = 0; i < size; i += GRANULE)
 		set_tag(p + i, tag);
 	munmap(p, size);
