@@ -64,6 +64,14 @@ has_series() { [ -e "$TOP/patches/$1/series" ]; }
 # series BASE: the patch files in order.
 series() { sed 's/#.*//; /^[[:space:]]*$/d' "$TOP/patches/$1/series"; }
 
+# series_id BASE COMMIT: names what the series makes of that base commit.
+series_id() {
+	{
+		echo "$2"
+		series "$1" | (cd "$TOP/patches/$1" && xargs cat)
+	} | hash_of
+}
+
 # run_logged FILE CMD...: output goes to FILE, or to the terminal with V=1.
 run_logged() {
 	local log=$1
