@@ -115,6 +115,23 @@ tally() {
 	if [ -n "${MTE_TALLY:-}" ]; then printf '%s %s %s\n' "$1" "$2" "$3" >>"$MTE_TALLY"; fi
 }
 
+# verdict RC NAME [WHY]: one check of a check-* program; verdicts ends it.
+passed=0 failed=0 skipped=0
+verdict() {
+	if [ "$1" = 0 ]; then
+		passed=$((passed + 1))
+		say "ok: $2"
+	else
+		failed=$((failed + 1))
+		say "FAIL: $2${3:+: $3}"
+	fi
+}
+verdicts() {
+	tally "$passed" "$failed" "$skipped"
+	say "$passed passed, $failed failed, $skipped skipped"
+	[ "$failed" = 0 ]
+}
+
 # Builds of one tree in another directory must hit the same cache entries.
 kernel_env() {
 	export ARCH=arm64 CCACHE_DIR="$CACHE/ccache" CCACHE_MAXSIZE=8G \
