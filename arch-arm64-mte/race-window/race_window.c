@@ -14,7 +14,7 @@
  *               the counters. After an error of write() nothing is probed.
  * pid       rw  Thread id (initial pid namespace) of the task to watch; 0 is
  *               any task.
- * delay_us  rw  Longest time for which one entry is held, at most 200000;
+ * delay_us  rw  Longest time for which one entry is held, at most 2000000;
  *               0 counts entries without holding them.
  * max_holds rw  How many entries are held after arming; 0, the default, is all.
  *               A function that is called for each page of a block would hold
@@ -29,17 +29,21 @@
  *               only for functions that write the tags of a page (the ones in
  *               arch/arm64/lib/mte.S) and for calls that initialise a page:
  *               rewriting the tags of a tagged page counts, too.
- * stale     rw  Entries at which that page had no PG_mte_tagged, but a tag
- *               other than zero at its start: there was something left behind
- *               that nobody may see. Zero means that a test for stale tags
- *               did not test anything.
+ * stale     rw  Entries at which that page had a tag other than zero at its
+ *               start. For a function that initialises the tags of a page,
+ *               there was something left behind that nobody may see. Zero
+ *               means that a test for stale tags did not test anything. The
+ *               flag does not matter: 5.10 sets it first.
  *
  * A held task spins in the breakpoint handler: its CPU takes no interrupts and
- * does not reschedule, and its locks stay taken. Hence the limit on delay_us.
+ * does not reschedule, and its locks stay taken. Hence the limit on delay_us,
+ * long enough for the other side under emulation on a busy machine, and far
+ * below what the soft lockup and RCU stall detectors allow.
  */
 
 #include <linux/atomic.h>
 #include <linux/bitops.h>
+#include <linux/cpufeature.h>
 #include <linux/debugfs.h>
 #include <linux/fs.h>
 #include <linux/kernel.h>
@@ -54,9 +58,7 @@
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 
-#include <asm/cpufeature.h>
-
-#define MAX_DELAY_US	200000
+#define MAX_DELAY_US	2000000
 
 static struct dentry *dir;
 
@@ -104,8 +106,8 @@ static void look_at_page(unsigned long addr)
 	/* The flags are a bare word or a structure around it, by version. */
 	if (test_bit(PG_arch_2, (unsigned long *)&page->flags))
 		atomic_inc(&early);
-	else if (cpu_have_named_feature(MTE) &&
-		 allocation_tag((void *)(addr & PAGE_MASK)))
+	if (cpu_have_named_feature(MTE) &&
+	    allocation_tag((void *)(addr & PAGE_MASK)))
 		atomic_inc(&stale);
 }
 

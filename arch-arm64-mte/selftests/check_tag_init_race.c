@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * check_tag_init_race - two processes make a shared page tagged at one time
+ * check_tag_init_race - a page becomes tagged while somebody else uses it
  *
  * The kernel initialises the allocation tags of a page when the page is mapped
- * with PROT_MTE for the first time. Two processes that share a memfd page may
- * get there together: mprotect() of one is no obstacle to the other.
+ * with PROT_MTE for the first time. Two who share the page may get there
+ * together: mprotect() of one process is no obstacle to another one.
  *
- * One window goes like this. The page holds data and has never been tagged. A
- * child enters the kernel to map it with PROT_MTE and is held, by the
+ * Two initialisers. The page of a memfd holds data and has never been tagged.
+ * A child enters the kernel to map it with PROT_MTE and is held, by the
  * race_window module, at the function that clears the page's tags. The parent
  * maps the page with PROT_MTE, sets random tags and lets the child go. Now
  * the child either clears the tags or has noticed that the page has some.
@@ -18,52 +18,58 @@
  * 2. the child by mprotect(), the parent by the first access to a mapping
  *    made with PROT_MTE
  * 3. the child by the first access, the parent by mprotect()
+ * 4. both by the first access
+ * 5. the same, but the child is a thread: same memory, another mapping. For
+ *    mprotect() one of them would have to wait for the other.
  *
  * Property: every tag that the parent has set is there in the end.
  *
+ * Initialisation beside copy-on-write. A page of private memory, which has
+ * tags left over from a previous owner and has never been tagged since, is
+ * shared after fork().
+ *
+ * 6. The child makes it PROT_MTE and is held before the tags are cleared. The
+ *    parent writes to the page, gets a copy, makes that PROT_MTE, and must see
+ *    no tags but zero.
+ *
  * Each result says how many windows were tried and in how many the child was
- * in fact held. With the module, no hit at all is a failure of the test.
+ * in fact held; none at all is a failure of the test.
  */
 #define _GNU_SOURCE
 
-#include <errno.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/wait.h>
 
 #include "mte_page_tags.h"
 #include "mte_race_window.h"
 
 #define WINDOWS		8
+#define CLEAR_TAGS	"mte_clear_page_tags"
+#define STALE_TAG	0xb
+
+/* So far apart that two mappings do not share a page table and its lock */
+#define FAR		(4UL << 20)
 
 enum way { BY_MPROTECT, BY_FIRST_ACCESS };
 
-static const struct scenario {
-	const char *property;
+struct sides {
 	enum way child, parent;
-} scenarios[] = {
-	{ "tags_survive_mprotect_beside_mprotect", BY_MPROTECT, BY_MPROTECT },
-	{ "tags_survive_mprotect_beside_first_access", BY_MPROTECT,
-	  BY_FIRST_ACCESS },
-	{ "tags_survive_first_access_beside_mprotect", BY_FIRST_ACCESS,
-	  BY_MPROTECT },
+	bool thread;
 };
 
-static void run_on_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
+/* What the two have in common; the child's part of the address space first */
+struct window {
+	const struct sides *sides;
+	int fd, ready[2], go[2];
+	char *space;
+};
 
 /* A mapping of the page that make_tagged() turns into one with tags */
-static char *map_page(int fd, enum way way)
+static char *map_page(const struct window *w, char *where, enum way way)
 {
-	char *page = mmap(NULL, page_size(),
-			  way == BY_MPROTECT ? PLAIN : TAGGED, MAP_SHARED, fd,
-			  0);
+	char *page = mmap(where, page_size(),
+			  way == BY_MPROTECT ? PLAIN : TAGGED,
+			  MAP_SHARED | MAP_FIXED, w->fd, 0);
 
 	/* mprotect() only looks at pages that are mapped */
 	if (page != MAP_FAILED && way == BY_MPROTECT)
@@ -79,95 +85,129 @@ static bool make_tagged(char *page, enum way way)
 	return true;
 }
 
-static int child_main(int fd, enum way way, int ready, int go)
+/* Tell that we are ready, wait for the start */
+static bool meet(const struct window *w)
 {
-	char *page, c = 0;
+	char c = 0;
+
+	return write(w->ready[1], &c, 1) == 1 && read(w->go[0], &c, 1) == 1;
+}
+
+static int initialiser(void *arg)
+{
+	const struct window *w = arg;
+	enum way way = w->sides->child;
+	char *page;
 
 	run_on_cpu(1);
-	page = map_page(fd, way);
-	if (page == MAP_FAILED || write(ready, &c, 1) != 1 ||
-	    read(go, &c, 1) != 1)
-		return 1;
-	return make_tagged(page, way) ? 0 : 1;
+	page = map_page(w, w->space, way);
+	return page != MAP_FAILED && meet(w) && make_tagged(page, way) ? 0 : 1;
+}
+
+/* A child that shares the memory and nothing else */
+static pid_t start_thread(struct window *w)
+{
+	size_t size = 64UL << 10;
+	char *stack = malloc(size);
+
+	return clone(initialiser, stack + size, CLONE_VM | SIGCHLD, w);
+}
+
+static pid_t start_process(struct window *w, int (*run)(void *))
+{
+	pid_t child = fork();
+
+	if (!child)
+		_exit(run(w));
+	return child;
+}
+
+/* Let the child go once it is ready and being watched */
+static bool let_go(const struct window *w, pid_t child)
+{
+	char c;
+	int error;
+
+	if (read(w->ready[0], &c, 1) != 1)
+		return false;
+	error = race_window_arm(CLEAR_TAGS, child, RACE_WINDOW_MAX_US);
+	if (error)
+		ksft_print_msg("cannot arm race_window: %s\n",
+			       strerror(-error));
+	return !error && write(w->go[1], &c, 1) == 1;
+}
+
+static bool window_open(struct window *w)
+{
+	w->space = mmap(NULL, 2 * FAR, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	w->fd = memfd_create("tag_init_race", 0);
+	/* A page with data and no tags */
+	return w->space != MAP_FAILED && w->fd >= 0 &&
+	       !ftruncate(w->fd, page_size()) &&
+	       pwrite(w->fd, "data", 4, 0) == 4 && !pipe(w->ready) &&
+	       !pipe(w->go);
+}
+
+/* The end of the child; false if it did not do its part, or @ok is */
+static bool finish(pid_t child, bool ok)
+{
+	if (!ok && child > 0)
+		kill(child, SIGKILL);
+	race_window_release();
+	return child_succeeded(child) && ok;
+}
+
+static void window_close(struct window *w)
+{
+	race_window_disarm();
+	close(w->ready[0]);
+	close(w->ready[1]);
+	close(w->go[0]);
+	close(w->go[1]);
+	close(w->fd);
+	munmap(w->space, 2 * FAR);
 }
 
 /* Returns the number of tags lost, or a negative value on a set-up error */
-static long one_window(const struct scenario *s, bool *hit)
+static long two_initialisers(const struct sides *sides, bool *hit)
 {
+	struct window w = { .sides = sides };
 	size_t granules = granules_per_page();
 	unsigned char tags[granules];
-	int ready[2], go[2], fd, status, error;
 	long lost = -1;
-	char *page, c;
 	pid_t child;
+	char *page;
+	bool ok;
 
-	*hit = false;
-	fd = memfd_create("tag_init_race", 0);
-	if (fd < 0)
+	if (!window_open(&w))
 		return -1;
-	/* A page with data and no tags */
-	if (ftruncate(fd, page_size()) || pwrite(fd, "data", 4, 0) != 4 ||
-	    pipe(ready) || pipe(go)) {
-		close(fd);
-		return -1;
-	}
-
-	child = fork();
-	if (!child)
-		_exit(child_main(fd, s->child, ready[1], go[0]));
-	close(ready[1]);
-	close(go[0]);
-
-	page = map_page(fd, s->parent);
-	if (child < 0 || page == MAP_FAILED || read(ready[0], &c, 1) != 1)
-		goto out;
-
-	error = race_window_arm("mte_clear_page_tags", child,
-				RACE_WINDOW_MAX_US);
-	if (error) {
-		ksft_print_msg("cannot arm race_window: %s\n",
-			       strerror(-error));
-		goto out;
-	}
-	if (write(go[1], &c, 1) != 1)
-		goto out;
-
+	child = sides->thread ? start_thread(&w) :
+				start_process(&w, initialiser);
+	page = map_page(&w, w.space + FAR, sides->parent);
 	make_random_tags(tags, granules);
-	*hit = race_window_wait_hit();
 
-	if (!make_tagged(page, s->parent))
-		goto out;
-	write_tags(page, tags, granules);
-
-	race_window_release();
-	if (waitpid(child, &status, 0) != child || status)
-		goto out_no_child;
-	lost = count_wrong_tags(page, tags, granules);
-	goto out_no_child;
-out:
-	if (child > 0) {
-		kill(child, SIGKILL);
-		race_window_release();
-		waitpid(child, NULL, 0);
+	ok = child > 0 && page != MAP_FAILED && let_go(&w, child);
+	if (ok) {
+		*hit = race_window_wait_hit();
+		ok = make_tagged(page, sides->parent);
+		write_tags(page, tags, granules);
 	}
-out_no_child:
-	race_window_disarm();
-	if (page != MAP_FAILED)
-		munmap(page, page_size());
-	close(ready[0]);
-	close(go[1]);
-	close(fd);
+	if (finish(child, ok))
+		lost = count_wrong_tags(page, tags, granules);
+	window_close(&w);
 	return lost;
 }
 
-static void run(const struct scenario *s)
+static bool test_two_initialisers(const struct test *test)
 {
 	long lost, granules = 0, pages = 0, errors = 0, hits = 0;
-	bool hit;
 	int i;
 
 	for (i = 0; i < WINDOWS; i++) {
-		lost = one_window(s, &hit);
+		bool hit = false;
+
+		lost = two_initialisers(test->arg, &hit);
 		hits += hit;
 		errors += lost < 0;
 		if (lost > 0) {
@@ -176,39 +216,97 @@ static void run(const struct scenario *s)
 		}
 	}
 
-	ksft_print_msg("%s: %d windows tried, %ld hit, %ld set-up errors\n",
-		       s->property, WINDOWS, hits, errors);
-	ksft_print_msg("%s: %ld tags lost in %ld of %d pages\n", s->property,
-		       granules, pages, WINDOWS);
-	ksft_test_result(hits && !errors && !pages, "%s\n", s->property);
+	ksft_print_msg("%d windows tried, %ld hit, %ld set-up errors\n",
+		       WINDOWS, hits, errors);
+	ksft_print_msg("%ld tags lost in %ld of %d pages\n", granules, pages,
+		       WINDOWS);
+	return hits && !errors && !pages;
 }
+
+static int make_private_page_tagged(void *arg)
+{
+	struct window *w = arg;
+
+	run_on_cpu(1);
+	return meet(w) && make_tagged(w->space, BY_MPROTECT) ? 0 : 1;
+}
+
+/* Returns the number of stale tags seen, or negative on a set-up error */
+static long copy_beside_initialiser(bool *hit, long *evidence)
+{
+	long seen = -1;
+	struct window w;
+	pid_t child;
+	bool ok;
+
+	if (!window_open(&w) || mprotect(w.space, page_size(), PLAIN) ||
+	    !dirty_free_memory(ANON, STALE_TAG))
+		return -1;
+	memset(w.space, 0x5a, page_size());
+	child = start_process(&w, make_private_page_tagged);
+
+	ok = child > 0 && let_go(&w, child);
+	if (ok) {
+		*hit = race_window_wait_hit();
+		*evidence += race_window_stale();
+		w.space[0] = 1;
+		ok = make_tagged(w.space, BY_MPROTECT);
+	}
+	if (finish(child, ok))
+		seen = count_nonzero_tags(w.space, granules_per_page());
+	window_close(&w);
+	return seen;
+}
+
+static bool test_copy_beside_initialiser(const struct test *test)
+{
+	long seen, granules = 0, errors = 0, hits = 0, evidence = 0;
+	int i;
+
+	for (i = 0; i < WINDOWS; i++) {
+		bool hit = false;
+
+		seen = copy_beside_initialiser(&hit, &evidence);
+		hits += hit;
+		errors += seen < 0;
+		if (seen > 0)
+			granules += seen;
+	}
+
+	ksft_print_msg("%d windows tried, %ld hit, %ld with stale tags below, %ld set-up errors\n",
+		       WINDOWS, hits, evidence, errors);
+	ksft_print_msg("%ld stale tags seen\n", granules);
+	return hits && evidence > 0 && !errors && !granules;
+}
+
+static const char *no_window(const struct test *test)
+{
+	return race_window_missing();
+}
+
+#define TWO(name, by_child, by_parent, is_thread) {			\
+	.property = name,						\
+	.run = test_two_initialisers,					\
+	.missing = no_window,						\
+	.arg = &(const struct sides){ by_child, by_parent, is_thread },	\
+}
+
+static const struct test tests[] = {
+	TWO("tags_survive_mprotect_beside_mprotect",
+	    BY_MPROTECT, BY_MPROTECT, false),
+	TWO("tags_survive_mprotect_beside_first_access",
+	    BY_MPROTECT, BY_FIRST_ACCESS, false),
+	TWO("tags_survive_first_access_beside_mprotect",
+	    BY_FIRST_ACCESS, BY_MPROTECT, false),
+	TWO("tags_survive_first_access_beside_first_access",
+	    BY_FIRST_ACCESS, BY_FIRST_ACCESS, false),
+	TWO("tags_survive_first_access_of_two_threads",
+	    BY_FIRST_ACCESS, BY_FIRST_ACCESS, true),
+	{ "copy_beside_mprotect_shows_no_stale_tags",
+	  test_copy_beside_initialiser, no_window },
+};
 
 int main(void)
 {
-	const char *skip = NULL;
-	size_t i;
-
-	ksft_print_header();
-	ksft_set_plan(ARRAY_SIZE(scenarios));
-	setbuf(stdout, NULL);
-
-	if (!cpu_has_mte())
-		skip = "no MTE";
-	else if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
-		skip = "needs two CPUs: one is stuck while a task is held";
-	else if (!race_window_loaded())
-		skip = RACE_WINDOW_MISSING;
-
-	run_on_cpu(0);
-
-	for (i = 0; i < ARRAY_SIZE(scenarios); i++) {
-		if (skip)
-			ksft_test_result_skip("%s: %s\n",
-					      scenarios[i].property, skip);
-		else
-			run(&scenarios[i]);
-	}
-
-	finish();
-	return 0;
+	run_tests(tests, ARRAY_SIZE(tests), NULL, NULL);
 }

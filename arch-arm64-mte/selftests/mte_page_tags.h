@@ -5,18 +5,25 @@
  * Everything here works with untagged pointers: STG and LDG are never checked
  * against the pointer's tag. Data accesses are, so that the tests run with tag
  * checks off (the state of a new process) unless they say otherwise.
+ *
+ * What differs between the kernels that the tests are built for is in here and
+ * nowhere else.
  */
 #ifndef _MTE_PAGE_TAGS_H
 #define _MTE_PAGE_TAGS_H
 
+#include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <linux/userfaultfd.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #include "kselftest.h"
 
@@ -28,6 +35,9 @@
 #ifndef PROT_MTE
 #define PROT_MTE	0x20
 #endif
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE	101
+#endif
 #ifndef MADV_COLD
 #define MADV_COLD	20
 #endif
@@ -38,12 +48,33 @@
 #define MADV_COLLAPSE	25
 #endif
 
+#ifndef UFFDIO_MOVE
+struct uffdio_move {
+	__u64 dst;
+	__u64 src;
+	__u64 len;
+	__u64 mode;
+	__s64 move;
+};
+
+#define UFFD_FEATURE_MOVE	BIT_OF_LONG(16)
+#define UFFDIO_MOVE		_IOWR(UFFDIO, 0x05, struct uffdio_move)
+#endif
+#ifndef PT_AARCH64_MEMTAG_MTE
+#define PT_AARCH64_MEMTAG_MTE	0x70000002
+#endif
+#ifndef PTRACE_PEEKMTETAGS
+#define PTRACE_PEEKMTETAGS	33
+#define PTRACE_POKEMTETAGS	34
+#endif
+
 #ifndef ARRAY_SIZE
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #endif
 
 #define PLAIN		(PROT_READ | PROT_WRITE)
 #define TAGGED		(PLAIN | PROT_MTE)
+#define CLOSED		(PROT_NONE | PROT_MTE)
 
 #define GRANULE		16UL
 #define TAG_SHIFT	56
@@ -63,12 +94,64 @@ static inline bool cpu_has_mte(void)
 	return getauxval(AT_HWCAP2) & HWCAP2_MTE;
 }
 
+static inline void run_on_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* The number in a file of proc or sysfs; -1 if it cannot be read */
+static inline long read_number(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	long value = -1;
+
+	if (!f)
+		return -1;
+	if (fscanf(f, "%ld", &value) != 1)
+		value = -1;
+	fclose(f);
+	return value;
+}
+
+static inline bool write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+	return ok;
+}
+
+static inline bool write_number(const char *path, unsigned long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lu", value);
+	return write_text(path, text);
+}
+
 /* Read a byte, for the page fault's sake */
 static inline void touch(const char *addr)
 {
 	unsigned int byte;
 
 	asm volatile("ldrb %w0, [%1]" : "=r"(byte) : "r"(addr) : "memory");
+}
+
+/* Write a byte back, likewise */
+static inline void touch_for_write(char *addr)
+{
+	unsigned int byte;
+
+	asm volatile("ldrb %w0, [%1]\n"
+		     "strb %w0, [%1]" : "=&r"(byte) : "r"(addr) : "memory");
 }
 
 /* Set the allocation tag of the granule at @addr; no effect without PROT_MTE */
@@ -129,31 +212,13 @@ static inline size_t count_nonzero_tags(const char *addr, size_t granules)
 }
 
 /*
- * Leave @size bytes of free memory behind whose tags are @tag. Whoever gets one
- * of these pages and sees @tag sees tags that were not initialised for it.
- */
-static inline bool dirty_free_memory(size_t size, unsigned char tag)
-{
-	char *p = mmap(NULL, size, TAGGED, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	size_t i;
-
-	if (p == MAP_FAILED)
-		return false;
-	/* Free huge pages are the first choice for the next huge page. */
-	madvise(p, size / 2, MADV_HUGEPAGE);
-	for (i = 0; i < size; i += GRANULE)
-		set_tag(p + i, tag);
-	munmap(p, size);
-	return true;
-}
-
-/*
  * The pagemap entry of the page at @addr; 0 if there is none or it cannot be
  * read. The page frame number in it is 0 without CAP_SYS_ADMIN.
  */
 #define PAGEMAP		"/proc/self/pagemap"
 #define PAGEMAP_PRESENT	BIT_OF_LONG(63)
 #define PAGEMAP_SWAPPED	BIT_OF_LONG(62)
+/* Where the page is, or its swap type and offset if it is swapped out */
 #define PAGEMAP_PFN	(BIT_OF_LONG(55) - 1)
 
 static inline unsigned long pagemap_entry(const void *addr)
@@ -170,6 +235,11 @@ static inline unsigned long pagemap_entry(const void *addr)
 	return entry;
 }
 
+static inline unsigned long page_frame(const void *addr)
+{
+	return pagemap_entry(addr) & PAGEMAP_PFN;
+}
+
 static inline size_t count_swapped_pages(const char *addr, size_t pages)
 {
 	size_t i, swapped = 0;
@@ -184,6 +254,7 @@ static inline size_t count_swapped_pages(const char *addr, size_t pages)
 #define KPAGEFLAGS	"/proc/kpageflags"
 #define KPAGEFLAGS_TAIL	BIT_OF_LONG(16)
 #define KPAGEFLAGS_THP	BIT_OF_LONG(22)
+#define KPAGEFLAGS_ZERO	BIT_OF_LONG(24)
 #define KPAGEFLAGS_MTE	BIT_OF_LONG(41)	/* KPF_ARCH_2, that is PG_mte_tagged */
 
 static inline unsigned long page_flags(const void *addr)
@@ -203,9 +274,404 @@ static inline unsigned long page_flags(const void *addr)
 	return flags;
 }
 
-/* Ends the program; one that could test nothing says so in its exit code */
-static inline void finish(void)
+/* The size of a transparent huge page; 0 if there are none */
+static inline size_t thp_size(void)
 {
+	long size = read_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
+
+	return size > 0 ? size : 0;
+}
+
+static inline bool is_thp_tail(const char *page)
+{
+	unsigned long flags = page_flags(page);
+
+	return (flags & KPAGEFLAGS_THP) && (flags & KPAGEFLAGS_TAIL);
+}
+
+/*
+ * Private memory that a huge page of @size bytes fits into, with address space
+ * around it that keeps it from being merged with anything. NULL on failure.
+ * The other one gives it back.
+ */
+static inline char *reserve_aligned(size_t size, int prot)
+{
+	char *p = mmap(NULL, 3 * size, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *aligned;
+
+	if (p == MAP_FAILED)
+		return NULL;
+	aligned = (char *)(((unsigned long)p + 2 * size - 1) & ~(size - 1));
+	munmap(p, aligned - size - p);
+	munmap(aligned + 2 * size, p + size - aligned);
+	return mprotect(aligned, size, prot) ? NULL : aligned;
+}
+
+static inline void unreserve_aligned(char *p, size_t size)
+{
+	munmap(p - size, 3 * size);
+}
+
+/*
+ * The header that mkswap writes: version 1, all @pages pages good. The first
+ * one is the header itself.
+ */
+static inline bool write_swap_header(const char *device, unsigned int pages)
+{
+	size_t size = page_size();
+	char *header = calloc(1, size);
+	unsigned int *info = (unsigned int *)(header + 1024);
+	bool ok;
+	int fd;
+
+	info[0] = 1;			/* version */
+	info[1] = pages - 1;		/* last page */
+	memcpy(header + size - 10, "SWAPSPACE2", 10);
+
+	fd = open(device, O_WRONLY);
+	ok = fd >= 0 && pwrite(fd, header, size, 0) == (ssize_t)size &&
+	     !fsync(fd);
+	if (fd >= 0)
+		close(fd);
+	free(header);
+	return ok;
+}
+
+/* The kinds of memory that can have tags */
+enum backing_type { ANON, THP, SHARED, HUGETLB };
+
+static inline const char *backing_name(enum backing_type backing)
+{
+	static const char * const names[] = {
+		"anonymous memory", "a huge page", "a memfd", "hugetlb memory"
+	};
+
+	return names[backing];
+}
+
+#define NR_HUGEPAGES	"/proc/sys/vm/nr_hugepages"
+#define HUGETLB_SIZE	(2UL << 20)
+
+/* Have at least @pages pages in the hugetlb pool. Returns what there was. */
+static inline long grow_hugetlb_pool(long pages)
+{
+	long old = read_number(NR_HUGEPAGES);
+
+	if (old >= 0 && old < pages)
+		write_number(NR_HUGEPAGES, pages);
+	return old;
+}
+
+/* PROT_MTE on hugetlb memory came with v6.13. */
+static inline const char *hugetlb_mte_missing(void)
+{
+	char *p = mmap(NULL, HUGETLB_SIZE, TAGGED,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+
+	if (p == MAP_FAILED)
+		return errno == ENOMEM ? "no hugetlb pages" :
+		       "kernel without PROT_MTE on hugetlb memory";
+	munmap(p, HUGETLB_SIZE);
+	return NULL;
+}
+
+#define FREE_HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+#define DIRTY_BYTES	(64UL << 20)
+
+/*
+ * Leave free memory behind whose tags are @tag: all of the hugetlb pool, or
+ * plenty of what the other kinds of memory are made of. Whoever gets a page of
+ * it and sees @tag sees tags that were not initialised for it.
+ */
+static inline bool dirty_free_memory(enum backing_type backing,
+				     unsigned char tag)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	size_t i, size = DIRTY_BYTES;
+	char *p;
+
+	if (backing == HUGETLB) {
+		flags |= MAP_HUGETLB;
+		size = read_number(FREE_HUGEPAGES) * HUGETLB_SIZE;
+	}
+	p = mmap(NULL, size, TAGGED, flags, -1, 0);
+	if (p == MAP_FAILED) {
+		ksft_print_msg("cannot map memory to leave tags in: %s\n",
+			       strerror(errno));
+		return false;
+	}
+	/* Free huge pages are the first choice for the next huge page. */
+	if (backing != HUGETLB)
+		madvise(p, size / 2, MADV_HUGEPAGE);
+	for (i = 0; i < size; i += GRANULE)
+		set_tag(p + i, tag);
+	return !munmap(p, size);
+}
+
+static inline const char *backing_missing(enum backing_type backing)
+{
+	if (backing == THP && !thp_size())
+		return "no transparent huge pages";
+	if (backing == HUGETLB)
+		return hugetlb_mte_missing();
+	return NULL;
+}
+
+/* Memory with tags, and what it must contain */
+struct area {
+	char *mem;
+	size_t size, granules;
+	unsigned char *tags;
+	enum backing_type backing;
+	int fd;			/* of shared memory, else -1 */
+};
+
+/*
+ * Map memory without touching it; anonymous and shared memory has @pages small
+ * pages, the others are one huge page. Returns false on failure.
+ */
+static inline bool area_map(struct area *a, enum backing_type backing,
+			    size_t pages, int prot)
+{
+	a->backing = backing;
+	a->fd = -1;
+	a->size = backing == THP ? thp_size() :
+		  backing == HUGETLB ? HUGETLB_SIZE : pages * page_size();
+	a->granules = a->size / GRANULE;
+	a->tags = calloc(1, a->granules);
+
+	switch (backing) {
+	case ANON:
+		a->mem = mmap(NULL, a->size, prot, MAP_PRIVATE | MAP_ANONYMOUS,
+			      -1, 0);
+		break;
+	case THP:
+		a->mem = reserve_aligned(a->size, prot);
+		if (!a->mem || madvise(a->mem, a->size, MADV_HUGEPAGE))
+			a->mem = MAP_FAILED;
+		break;
+	case SHARED:
+		a->mem = MAP_FAILED;
+		a->fd = memfd_create("mte_page_tags", 0);
+		if (a->fd >= 0 && !ftruncate(a->fd, a->size))
+			a->mem = mmap(NULL, a->size, prot, MAP_SHARED, a->fd, 0);
+		break;
+	case HUGETLB:
+		a->mem = mmap(NULL, a->size, prot,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+		break;
+	}
+	if (a->mem != MAP_FAILED)
+		return true;
+	ksft_print_msg("cannot map %s: %s\n", backing_name(backing),
+		       strerror(errno));
+	return false;
+}
+
+static inline void area_unmap(struct area *a)
+{
+	if (a->backing == THP)
+		unreserve_aligned(a->mem, a->size);
+	else
+		munmap(a->mem, a->size);
+	if (a->fd >= 0)
+		close(a->fd);
+	free(a->tags);
+}
+
+/* No two words are the same, here or in another area of the program */
+static inline unsigned long area_word(const struct area *a, size_t offset)
+{
+	return ~((unsigned long)a->mem + offset);
+}
+
+static inline void area_fill_data(struct area *a)
+{
+	size_t i;
+
+	for (i = 0; i < a->size; i += sizeof(unsigned long))
+		*(unsigned long *)(a->mem + i) = area_word(a, i);
+}
+
+/* Needs PROT_MTE */
+static inline void area_fill_tags(struct area *a)
+{
+	make_random_tags(a->tags, a->granules);
+	write_tags(a->mem, a->tags, a->granules);
+}
+
+/*
+ * Map memory, fill it with data and random tags. A huge page must be one, or
+ * nothing that is done to it means anything. Returns false on failure.
+ */
+static inline bool area_create(struct area *a, enum backing_type backing,
+			       size_t pages)
+{
+	if (!area_map(a, backing, pages, TAGGED))
+		return false;
+	area_fill_data(a);
+	area_fill_tags(a);
+	if (backing != THP || is_thp_tail(a->mem + a->size - page_size()))
+		return true;
+	ksft_print_msg("no huge page was allocated\n");
+	return false;
+}
+
+/* Is everything there? Needs PROT_MTE */
+static inline bool area_intact(const struct area *a, const char *when)
+{
+	size_t tags = count_wrong_tags(a->mem, a->tags, a->granules);
+	size_t i, data = 0;
+
+	for (i = 0; i < a->size; i += sizeof(unsigned long))
+		data += *(unsigned long *)(a->mem + i) != area_word(a, i);
+
+	ksft_print_msg("%s: of %zu tags %zu are wrong, of %zu words %zu\n",
+		       when, a->granules, tags,
+		       a->size / sizeof(unsigned long), data);
+	return !tags && !data;
+}
+
+static inline bool area_protect(const struct area *a, int prot)
+{
+	if (!mprotect(a->mem, a->size, prot))
+		return true;
+	ksft_print_msg("mprotect(%#x) of %s: %s\n", prot,
+		       backing_name(a->backing), strerror(errno));
+	return false;
+}
+
+/*
+ * A page counts once it has left the swap cache, too, which mincore() tells.
+ * The pagemap has no swap entries for shared memory.
+ */
+static inline size_t area_pages_out(const struct area *a)
+{
+	size_t i, out = 0, pages = a->size / page_size();
+	unsigned char in[pages];
+
+	if (a->backing != SHARED &&
+	    count_swapped_pages(a->mem, pages) != pages)
+		return 0;
+	for (i = 0; i < pages; i++)
+		if (pagemap_entry(a->mem + i * page_size()) & PAGEMAP_PRESENT)
+			return 0;
+	if (mincore(a->mem, a->size, in))
+		return 0;
+	for (i = 0; i < pages; i++)
+		out += !(in[i] & 1);
+	return out;
+}
+
+/* Have all of @a swapped out; some pages may be busy at first */
+static inline bool area_page_out(const struct area *a)
+{
+	size_t out = 0, pages = a->size / page_size();
+	int i;
+
+	for (i = 0; i < 100; i++) {
+		if (madvise(a->mem, a->size, MADV_PAGEOUT)) {
+			ksft_print_msg("MADV_PAGEOUT: %s\n", strerror(errno));
+			return false;
+		}
+		out = area_pages_out(a);
+		if (out == pages)
+			return true;
+		usleep(10000);
+	}
+	ksft_print_msg("only %zu of %zu pages were swapped out\n", out, pages);
+	return false;
+}
+
+/* How many of the pages of @a are in the same page frame as @frames says */
+static inline size_t area_unmoved_pages(const struct area *a,
+					const unsigned long *frames)
+{
+	size_t i, same = 0;
+
+	for (i = 0; i < a->size / page_size(); i++)
+		same += page_frame(a->mem + i * page_size()) == frames[i];
+	return same;
+}
+
+/* Wait for a child; true if it exited with code 0 */
+static inline bool child_succeeded(pid_t child)
+{
+	int status;
+
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		return false;
+	if (WIFSIGNALED(status))
+		ksft_print_msg("process killed by signal %d\n",
+			       WTERMSIG(status));
+	return WIFEXITED(status) && !WEXITSTATUS(status);
+}
+
+/* A property, and how to test it */
+struct test {
+	const char *property;
+	/* Runs in a process of its own; whether the property holds */
+	bool (*run)(const struct test *test);
+	/* Why it cannot be tested here, or NULL; optional */
+	const char *(*missing)(const struct test *test);
+	enum backing_type backing;
+	/* What else the two functions want to know */
+	const void *arg;
+};
+
+static inline bool run_in_child(const struct test *test)
+{
+	pid_t child = fork();
+
+	if (!child)
+		_exit(!test->run(test));
+	return child_succeeded(child);
+}
+
+/*
+ * The program: run all tests and end. A test that crashes is a failed one and
+ * does not keep the others from reporting. @set_up, if given, returns why
+ * nothing can be tested at all, or NULL; @tear_down, if given, follows in any
+ * case.
+ */
+static inline void run_tests(const struct test *tests, size_t nr,
+			     const char *(*set_up)(void),
+			     void (*tear_down)(void))
+{
+	const char *nothing = NULL, *why;
+	size_t i;
+
+	/*
+	 * Pages on their way to the LRU lists are with the CPU that touched
+	 * them, where MADV_PAGEOUT on another one does not find them.
+	 */
+	run_on_cpu(0);
+	setbuf(stdout, NULL);
+	ksft_print_header();
+	ksft_set_plan(nr);
+
+	if (!cpu_has_mte())
+		nothing = "no MTE";
+	else if (set_up)
+		nothing = set_up();
+
+	for (i = 0; i < nr; i++) {
+		why = nothing;
+		if (!why && tests[i].missing)
+			why = tests[i].missing(&tests[i]);
+		if (why)
+			ksft_test_result_skip("%s: %s\n", tests[i].property,
+					      why);
+		else
+			ksft_test_result(run_in_child(&tests[i]), "%s\n",
+					 tests[i].property);
+	}
+
+	if (tear_down && cpu_has_mte())
+		tear_down();
+
+	/* A program that could test nothing says so in its exit code. */
 	if (ksft_get_fail_cnt() || ksft_test_num() != ksft_plan)
 		ksft_exit_fail();
 	if (!ksft_get_pass_cnt() && ksft_get_xskip_cnt()) {

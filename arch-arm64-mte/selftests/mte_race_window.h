@@ -18,7 +18,7 @@
 #define RACE_WINDOW_DIR	"/sys/kernel/debug/race_window/"
 
 /* Longest hold the module allows */
-#define RACE_WINDOW_MAX_US	200000
+#define RACE_WINDOW_MAX_US	2000000
 
 /* Returns 0 or -errno */
 static inline int race_window_write(const char *file, const char *text)
@@ -65,8 +65,14 @@ static inline bool race_window_loaded(void)
 	return !access(RACE_WINDOW_DIR "function", W_OK);
 }
 
-#define RACE_WINDOW_MISSING \
-	"race_window module not loaded (or debugfs not mounted)"
+static inline const char *race_window_missing(void)
+{
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		return "needs two CPUs: one is stuck while a task is held";
+	if (!race_window_loaded())
+		return "race_window module not loaded (or debugfs not mounted)";
+	return NULL;
+}
 
 /*
  * Watch thread @tid (0: all) for entries of @function and hold it there for
@@ -97,6 +103,12 @@ static inline void race_window_release(void)
 	race_window_write("release", "1\n");
 }
 
+/* Only the first @entries are held; 0: all. Stays until it is set again. */
+static inline void race_window_limit(unsigned long entries)
+{
+	race_window_set("max_holds", entries);
+}
+
 /* Entries of the function since it was armed */
 static inline long race_window_hits(void)
 {
@@ -109,23 +121,29 @@ static inline long race_window_early(void)
 	return race_window_get("early");
 }
 
-/* Entries at which the page was not flagged and had tags left over in it */
+/* Entries at which the page had tags in it */
 static inline long race_window_stale(void)
 {
 	return race_window_get("stale");
 }
 
-/* Wait until the watched thread is held. Returns false after two seconds. */
+/* Wait until the watched thread is held. Returns false after five seconds. */
 static inline bool race_window_wait_hit(void)
 {
 	int i;
 
-	for (i = 0; i < 20000; i++) {
+	for (i = 0; i < 50000; i++) {
 		if (race_window_hits() > 0)
 			return race_window_get("held") > 0;
 		usleep(100);
 	}
 	return false;
+}
+
+/* Whether a thread is held at this moment */
+static inline bool race_window_is_open(void)
+{
+	return race_window_get("held") > 0;
 }
 
 #endif /* _MTE_RACE_WINDOW_H */
