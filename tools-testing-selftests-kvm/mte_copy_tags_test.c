@@ -25,11 +25,23 @@
  *  - what is written is what the guest sees and what is read back, from one
  *    page to 64 MiB, to memory that nobody touched before, too
  *  - what the guest sets is what is read
+ *
+ * Dirty logging: a VMM that writes tags while pages are logged is either told
+ * that it cannot, with EBUSY and nothing changed, or finds these pages, and no
+ * others, in the dirty log. Reads go on and dirty nothing.
+ *
+ * A copy of much memory ends early when its process is killed.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kselftest.h"
@@ -52,6 +64,11 @@
 
 /* Where in a page's 256 tags a buffer becomes inaccessible */
 #define TAGS_BEFORE_FAULT	100
+
+/* What a copy has before it when its process is killed: much more than a bit */
+#define KILL_SIZE		(512UL << 20)
+#define KILL_HOLD_US		200000
+#define KILL_WAIT_MS		5000
 
 static struct mte_vm *create_vm(enum mte_backing backing, size_t size)
 {
@@ -392,12 +409,15 @@ static void failed_write_to_untagged_page(const struct mte_case *c)
 	mte_vmm_touch(m, 4 * MTE_PAGE);
 
 	mte_fill_pattern(buffer, TAGS_BEFORE_FAULT, NEW_TAGS);
+	mte_tag_program_memory(m);
+	mte_begin_counting_stale_pages();
 	ret = mte_write_tags(m, IPA + MTE_PAGE, buffer, MTE_PAGE);
 	mte_expect(ret == -EFAULT, "returned %ld, not %d", ret, -EFAULT);
 	mte_expect_ioctl_reads(m, IPA, 4 * MTE_PAGE, MTE_ALL_ZERO,
 			       "after a failed write");
 	mte_expect_guest_sees(m, IPA, 4 * MTE_PAGE, MTE_ALL_ZERO,
 			      "after a failed write");
+	mte_end_counting_stale_pages();
 }
 
 static void read_only_slot(const struct mte_case *c)
@@ -445,6 +465,20 @@ static void high_nibble(const struct mte_case *c)
 	mte_expect_guest_sees(m, IPA, MTE_PAGE, NEW_TAGS, "high nibble set");
 }
 
+/*
+ * Were there stale tags in what the ioctl read as zeros? The guest's first
+ * store has them cleared, and that can be counted.
+ */
+static void expect_there_were_stale_tags(struct mte_vm *m)
+{
+	mte_tag_program_memory(m);
+	mte_begin_counting_stale_pages();
+	mte_guest_store(m, IPA, MTE_BLOCK);
+	mte_end_counting_stale_pages();
+	mte_expect_ioctl_reads(m, IPA, MTE_BLOCK, MTE_ALL_ZERO,
+			       "after the guest's stores");
+}
+
 static void untouched_memory_reads_zero(const struct mte_case *c)
 {
 	struct mte_vm *m;
@@ -453,6 +487,7 @@ static void untouched_memory_reads_zero(const struct mte_case *c)
 	m = create_vm(c->backing, MTE_BLOCK);
 	mte_expect_ioctl_reads(m, IPA, MTE_BLOCK, MTE_ALL_ZERO,
 			       "memory not touched before");
+	expect_there_were_stale_tags(m);
 }
 
 static void untagged_memory_reads_zero(const struct mte_case *c)
@@ -466,6 +501,7 @@ static void untagged_memory_reads_zero(const struct mte_case *c)
 		mte_skip("no transparent huge page to be had");
 	mte_expect_ioctl_reads(m, IPA, MTE_BLOCK, MTE_ALL_ZERO,
 			       "memory touched by the VMM only");
+	expect_there_were_stale_tags(m);
 }
 
 /*
@@ -479,6 +515,8 @@ static void write_shows_no_stale_tags(const struct mte_case *c)
 	mte_dirty_free_memory();
 	m = create_vm(c->backing, MTE_BLOCK);
 	mte_vmm_touch(m, MTE_BLOCK);
+	mte_tag_program_memory(m);
+	mte_begin_counting_stale_pages();
 
 	mte_write_pattern(m, ipa, MTE_PAGE, NEW_TAGS);
 	mte_expect_ioctl_reads(m, IPA, ipa - IPA, MTE_ALL_ZERO,
@@ -489,6 +527,7 @@ static void write_shows_no_stale_tags(const struct mte_case *c)
 	ipa += MTE_PAGE;
 	mte_expect_guest_sees(m, ipa, IPA + MTE_BLOCK - ipa, MTE_ALL_ZERO,
 			      "pages behind the one written");
+	mte_end_counting_stale_pages();
 }
 
 static void round_trip(const struct mte_case *c)
@@ -523,6 +562,225 @@ static void guest_tags(const struct mte_case *c)
 			       "tags set by the guest");
 	mte_expect_ioctl_reads(m, IPA + MTE_BLOCK / 2, MTE_BLOCK / 2,
 			       MTE_ALL_ZERO, "pages the guest only read");
+}
+
+/*
+ * Dirty logging
+ */
+
+#define LOGGED_PAGES		(MTE_BLOCK / MTE_PAGE)
+
+/* A number of pages that are dirty, of which page @page has to be one */
+static unsigned int count_dirty(struct mte_vm *m, unsigned int page, bool *found)
+{
+	unsigned long bitmap[LOGGED_PAGES / BITS_PER_LONG] = {};
+	unsigned int i, count = 0;
+
+	mte_vm_fetch_dirty_log(m, bitmap);
+	for (i = 0; i < ARRAY_LEN(bitmap); i++)
+		count += __builtin_popcountl(bitmap[i]);
+	*found = bitmap[page / BITS_PER_LONG] >> page % BITS_PER_LONG & 1;
+
+	return count;
+}
+
+static struct mte_vm *create_logged_vm(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm(c->backing, MTE_BLOCK);
+	unsigned int count;
+	bool found;
+
+	mte_guest_set_pattern(m, IPA, MTE_BLOCK, OLD_TAGS);
+	if (c->backing == MTE_THP && !mte_is_huge(m))
+		mte_skip("no transparent huge page to be had");
+	mte_vm_log_dirty_pages(m, true);
+
+	/* Is there a log at all? */
+	mte_guest_store(m, IPA + 9 * MTE_PAGE, MTE_PAGE);
+	count = count_dirty(m, 9, &found);
+	if (count != 1 || !found)
+		mte_die("a store of the guest makes %u pages dirty", count);
+
+	return m;
+}
+
+static void logged_write(const struct mte_case *c)
+{
+	struct mte_vm *m = create_logged_vm(c);
+	unsigned int pages[] = { 3, 4, 200, 3, LOGGED_PAGES - 1 };
+	u8 tags[MTE_GRANULES_PER_PAGE];
+	unsigned int i, count, refused = 0;
+	bool found;
+	long ret;
+	u64 ipa;
+
+	for (i = 0; i < ARRAY_LEN(pages); i++) {
+		ipa = IPA + pages[i] * MTE_PAGE;
+		mte_fill_pattern(tags, sizeof(tags), i + 1);
+		ret = mte_write_tags(m, ipa, tags, MTE_PAGE);
+		count = count_dirty(m, pages[i], &found);
+		if (ret == -EBUSY) {
+			refused++;
+			mte_expect(!count, "refused, but %u pages are dirty",
+				   count);
+			continue;
+		}
+		mte_expect(ret == MTE_PAGE, "returned %ld", ret);
+		mte_expect(count == 1 && found,
+			   "%u pages are dirty, page %u is%s one of them", count,
+			   pages[i], found ? "" : " not");
+		mte_expect_guest_sees(m, ipa, MTE_PAGE, i + 1,
+				      "tags written under dirty logging");
+	}
+	ksft_print_msg("%u of %zu writes were refused with EBUSY\n", refused,
+		       ARRAY_LEN(pages));
+	mte_expect(!refused || refused == ARRAY_LEN(pages),
+		   "only some writes are refused");
+	if (refused)
+		mte_expect_guest_sees(m, IPA, MTE_BLOCK, OLD_TAGS,
+				      "after refused writes");
+
+	/* It is the logging that is busy, nothing else. */
+	mte_vm_log_dirty_pages(m, false);
+	mte_write_pattern(m, IPA, MTE_BLOCK, NEW_TAGS);
+	mte_expect_guest_sees(m, IPA, MTE_BLOCK, NEW_TAGS, "logging is off");
+}
+
+/* The pages done before the copy ends early are changed, and hence dirty. */
+static void logged_write_that_fails(const struct mte_case *c)
+{
+	u8 *buffer = mte_alloc_before_fault(TAGS_PER_PAGE + TAGS_BEFORE_FAULT);
+	struct mte_vm *m = create_logged_vm(c);
+	unsigned int count;
+	bool found;
+	long ret;
+
+	mte_fill_pattern(buffer, TAGS_PER_PAGE + TAGS_BEFORE_FAULT, NEW_TAGS);
+	ret = mte_write_tags(m, IPA + 5 * MTE_PAGE, buffer, 2 * MTE_PAGE);
+	if (ret == -EBUSY)
+		return;
+	mte_expect(ret == MTE_PAGE, "returned %ld", ret);
+	count = count_dirty(m, 5, &found);
+	mte_expect(count == 1 && found, "%u pages are dirty, page 5 is%s one of them",
+		   count, found ? "" : " not");
+}
+
+static void logged_read(const struct mte_case *c)
+{
+	struct mte_vm *m = create_logged_vm(c);
+	unsigned int count;
+	bool found;
+
+	mte_expect_ioctl_reads(m, IPA, MTE_BLOCK, OLD_TAGS, "logging is on");
+	count = count_dirty(m, 0, &found);
+	mte_expect(!count, "%u pages are dirty", count);
+}
+
+/*
+ * A fatal signal
+ */
+
+/*
+ * How many bytes of guest memory have been copied is seen from outside: the
+ * buffer is a file without pages at first, and gets them as it is used.
+ */
+static u64 copied(int buffer)
+{
+	struct stat st;
+
+	if (fstat(buffer, &st))
+		mte_die("fstat: %s", strerror(errno));
+
+	return st.st_blocks * 512UL * MTE_GRANULE;
+}
+
+static void copy_much(int buffer, u64 direction, bool *ready, bool *go)
+{
+	struct mte_copy_args args = {
+		.guest_ipa = IPA,
+		.length = KILL_SIZE,
+		.addr = mmap(NULL, KILL_SIZE / MTE_GRANULE,
+			     PROT_READ | PROT_WRITE, MAP_SHARED, buffer, 0),
+		.flags = direction,
+	};
+	struct mte_vm *m = mte_vm_create(true);
+	char *mem;
+
+	mem = mmap(NULL, KILL_SIZE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (args.addr == MAP_FAILED || mem == MAP_FAILED)
+		mte_die("no memory: %s", strerror(errno));
+	/*
+	 * To fault a page in ends with an error when there is such a signal:
+	 * let the pages be there. Reads do with the zero page.
+	 */
+	madvise(mem, KILL_SIZE, MADV_NOHUGEPAGE);
+	if (direction == WRITE)
+		memset(mem, 1, KILL_SIZE);
+	if (mte_vm_set_slot(m, 1, 0, IPA, KILL_SIZE, mem))
+		mte_die("cannot add memory");
+	__atomic_store_n(ready, true, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(go, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	mte_copy(m, &args);
+}
+
+static void fatal_signal(const struct mte_case *c)
+{
+	int buffer = syscall(__NR_memfd_create, "mte_test", 0);
+	u64 before, after;
+	bool *ready, *go;
+	int status;
+	pid_t pid;
+
+	if (buffer < 0 || ftruncate(buffer, KILL_SIZE / MTE_GRANULE))
+		mte_skip("no memfd: %s", strerror(errno));
+	ready = mmap(NULL, MTE_PAGE, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (ready == MAP_FAILED)
+		mte_die("no memory: %s", strerror(errno));
+	go = ready + 1;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		copy_much(buffer, c->arg, ready, go);
+		_exit(KSFT_PASS);
+	}
+	if (pid < 0)
+		mte_die("no process: %s", strerror(errno));
+
+	while (!__atomic_load_n(ready, __ATOMIC_ACQUIRE)) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			mte_die("the process of the copy died");
+		usleep(1000);
+	}
+	/*
+	 * The first page of the buffer is faulted in at once. Whoever is held
+	 * there has nearly all before it, even if we are slow.
+	 */
+	if (race_window_loaded() &&
+	    !race_window_arm("handle_mm_fault", pid, KILL_HOLD_US))
+		mte_die("cannot probe handle_mm_fault()");
+	__atomic_store_n(go, true, __ATOMIC_RELEASE);
+	if (!race_window_loaded() || !race_window_wait_open(0, KILL_WAIT_MS))
+		while (!copied(buffer))
+			if (waitpid(pid, &status, WNOHANG) == pid)
+				mte_die("the process of the copy died");
+	kill(pid, SIGKILL);
+	before = copied(buffer);
+	race_window_release();
+	waitpid(pid, &status, 0);
+	after = copied(buffer);
+	race_window_disarm();
+
+	ksft_print_msg("killed after %lu KiB, ended after %lu KiB of %lu KiB\n",
+		       (unsigned long)before / 1024, (unsigned long)after / 1024,
+		       KILL_SIZE / 1024);
+	if (before >= KILL_SIZE)
+		mte_run_again("evidence void: killed too late");
+	mte_expect(WIFSIGNALED(status), "the process was not killed");
+	mte_expect(after < KILL_SIZE, "the copy went on to its end");
 }
 
 static const struct mte_case cases[] = {
@@ -583,6 +841,16 @@ static const struct mte_case cases[] = {
 	{ "guest_reads_back_written_tags",
 	  round_trip, BIT(MTE_ANON) | BIT(MTE_THP), 64UL << 20 },
 	{ "tags_set_by_guest_are_read", guest_tags, MTE_ON_ALL },
+
+	{ "write_under_dirty_logging_is_in_the_log_or_refused",
+	  logged_write, MTE_ON_ALL },
+	{ "failing_write_under_dirty_logging_is_in_the_log_or_refused",
+	  logged_write_that_fails, MTE_ON_ANON },
+	{ "read_under_dirty_logging_makes_nothing_dirty",
+	  logged_read, MTE_ON_ALL },
+
+	{ "fatal_signal_ends_a_read", fatal_signal, MTE_ON_OWN, READ },
+	{ "fatal_signal_ends_a_write", fatal_signal, MTE_ON_OWN, WRITE },
 };
 
 int main(void)

@@ -22,8 +22,6 @@
  * failure, but no loss proves nothing and is a SKIP.
  */
 #define _GNU_SOURCE
-#include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -58,35 +56,6 @@ static struct mte_vm *create_vm_on_dirty_memory(const struct mte_case *c,
 	return m;
 }
 
-/*
- * Tell whether there was anything to see: pages that still had the stale tag
- * when the kernel came to clear them. Only the module can look.
- */
-static void begin_counting_stale_pages(void)
-{
-	if (race_window_loaded() &&
-	    !race_window_arm("mte_clear_page_tags", mte_thread_id(), 0))
-		mte_die("cannot probe mte_clear_page_tags()");
-}
-
-static void end_counting_stale_pages(void)
-{
-	unsigned long stale, hits;
-
-	if (!race_window_loaded()) {
-		ksft_print_msg("race_window.ko is not loaded: were there stale tags to see?\n");
-		return;
-	}
-
-	hits = race_window_hits();
-	stale = race_window_stale();
-	race_window_disarm();
-	ksft_print_msg("%lu of %lu pages had stale tags to clear\n", stale,
-		       hits);
-	if (!stale)
-		mte_run_again("evidence void: no page had stale tags");
-}
-
 static void need_huge_page(const struct mte_case *c, struct mte_vm *m)
 {
 	if (c->backing == MTE_THP && !mte_is_huge(m))
@@ -98,11 +67,11 @@ static void load_first(const struct mte_case *c)
 	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
 
 	mte_tag_program_memory(m);
-	begin_counting_stale_pages();
+	mte_begin_counting_stale_pages();
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "first access");
 	/* The zero page makes way for memory of its own. */
 	mte_guest_store(m, IPA, SIZE);
-	end_counting_stale_pages();
+	mte_end_counting_stale_pages();
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
 }
 
@@ -111,9 +80,9 @@ static void store_first(const struct mte_case *c)
 	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
 
 	mte_tag_program_memory(m);
-	begin_counting_stale_pages();
+	mte_begin_counting_stale_pages();
 	mte_guest_store(m, IPA, SIZE);
-	end_counting_stale_pages();
+	mte_end_counting_stale_pages();
 	need_huge_page(c, m);
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
 }
@@ -124,9 +93,9 @@ static void seen_by_ioctl(const struct mte_case *c)
 
 	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "before any touch");
 	mte_tag_program_memory(m);
-	begin_counting_stale_pages();
+	mte_begin_counting_stale_pages();
 	mte_guest_store(m, IPA, SIZE);
-	end_counting_stale_pages();
+	mte_end_counting_stale_pages();
 	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after the ioctl");
 }
@@ -138,9 +107,9 @@ static void vmm_first(const struct mte_case *c)
 	mte_vmm_touch(m, SIZE);
 	need_huge_page(c, m);
 	mte_tag_program_memory(m);
-	begin_counting_stale_pages();
+	mte_begin_counting_stale_pages();
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after the VMM");
-	end_counting_stale_pages();
+	mte_end_counting_stale_pages();
 	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "after the VMM");
 }
 
@@ -165,97 +134,14 @@ static void flag_after_tags(const struct mte_case *c)
 	mte_expect(!early, "%lu pages had the flag before their tags", early);
 }
 
-/*
- * A second thread that does one thing when told to
- */
-struct helper {
-	pthread_t thread;
-	/* The thread's id, once it is ready */
-	pid_t tid;
-	int step;
-	int done;
-	bool stop;
-	void (*work)(struct helper *h);
-	struct mte_vm *m;
-	u64 ipa;
-	u8 *tags;
-	long ret;
-};
-
-/* Who is held keeps the CPU: the other one must have a CPU, too. */
-static void pin_to_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		mte_skip("this race needs two CPUs");
-}
-
-static void *helper_main(void *arg)
-{
-	struct helper *h = arg;
-	int seen = 0;
-
-	pin_to_cpu(1);
-	__atomic_store_n(&h->tid, mte_thread_id(), __ATOMIC_RELEASE);
-	for (;;) {
-		while (__atomic_load_n(&h->step, __ATOMIC_ACQUIRE) == seen)
-			;
-		seen++;
-		if (h->stop)
-			return NULL;
-		h->work(h);
-		__atomic_store_n(&h->done, seen, __ATOMIC_RELEASE);
-	}
-}
-
-static void helper_start(struct helper *h)
-{
-	pin_to_cpu(0);
-	if (pthread_create(&h->thread, NULL, helper_main, h))
-		mte_die("no second thread");
-	while (!__atomic_load_n(&h->tid, __ATOMIC_ACQUIRE))
-		;
-}
-
-static void helper_go(struct helper *h)
-{
-	__atomic_add_fetch(&h->step, 1, __ATOMIC_RELEASE);
-}
-
-static void helper_wait(struct helper *h)
-{
-	while (__atomic_load_n(&h->done, __ATOMIC_ACQUIRE) != h->step)
-		;
-}
-
-static void helper_end(struct helper *h)
-{
-	h->stop = true;
-	helper_go(h);
-	pthread_join(h->thread, NULL);
-}
-
-static void touch_in_guest(struct helper *h)
+static void touch_in_guest(struct mte_helper *h)
 {
 	mte_guest_store(h->m, h->ipa, MTE_PAGE);
 }
 
-static void write_tags(struct helper *h)
+static void write_tags(struct mte_helper *h)
 {
 	h->ret = mte_write_tags(h->m, h->ipa, h->tags, MTE_PAGE);
-}
-
-/*
- * The pages that are raced for are one block apart where a block is what the
- * guest's first touch maps.
- */
-static size_t distance(const struct mte_case *c)
-{
-	return c->backing == MTE_THP || c->backing == MTE_HUGETLB ?
-	       MTE_BLOCK : MTE_PAGE;
 }
 
 static void fill_tags(u8 *tags, u64 ipa, u64 pattern)
@@ -282,7 +168,7 @@ static void expect_nothing_lost(struct mte_vm *m, u64 ipa,
 	*lost += !ok;
 }
 
-static void natural_windows(struct helper *h, size_t step)
+static void natural_windows(struct mte_helper *h, size_t step)
 {
 	time_t end = time(NULL) + NATURAL_SECONDS;
 	unsigned int i, spin, lost = 0;
@@ -290,13 +176,13 @@ static void natural_windows(struct helper *h, size_t step)
 	for (i = 1; i <= NATURAL_WINDOWS && !lost && time(NULL) < end; i++) {
 		h->ipa = IPA + i * step;
 		fill_tags(h->tags, h->ipa, TAGS);
-		helper_go(h);
+		mte_helper_go(h);
 		/* Sweep the ioctl's start over the vCPU's fault. */
 		for (spin = 0; spin < (i % 200) * 50; spin++)
 			barrier();
 		if (mte_write_tags(h->m, h->ipa, h->tags, MTE_PAGE) != MTE_PAGE)
 			mte_die("COPY_TAGS failed");
-		helper_wait(h);
+		mte_helper_wait(h);
 		expect_nothing_lost(h->m, h->ipa, TAGS, &lost);
 	}
 
@@ -315,8 +201,9 @@ static void write_races_touch(const struct mte_case *c)
 	unsigned int i, tried = 0, hit = 0, lost = 0;
 	bool loaded = race_window_loaded();
 	u8 tags[MTE_GRANULES_PER_PAGE];
-	size_t step = distance(c);
-	struct helper h = { .work = touch_in_guest, .tags = tags };
+	/* Where a block is mapped, the pages raced for are a block apart. */
+	size_t step = mte_unit(c->backing);
+	struct mte_helper h = { .work = touch_in_guest, .tags = tags };
 	unsigned long windows = WINDOWS;
 	long ret;
 
@@ -330,11 +217,11 @@ static void write_races_touch(const struct mte_case *c)
 	mte_tag_program_memory(h.m);
 	mte_guest_store(h.m, IPA, MTE_PAGE);
 	need_huge_page(c, h.m);
-	helper_start(&h);
+	mte_helper_start(&h);
 
 	if (!loaded) {
 		natural_windows(&h, step);
-		helper_end(&h);
+		mte_helper_end(&h);
 		return;
 	}
 
@@ -344,19 +231,19 @@ static void write_races_touch(const struct mte_case *c)
 
 		if (!race_window_arm("mte_clear_page_tags", h.tid, HOLD_US))
 			mte_die("cannot probe mte_clear_page_tags()");
-		helper_go(&h);
+		mte_helper_go(&h);
 		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))
 			hit++;
 		ret = mte_write_tags(h.m, h.ipa, tags, MTE_PAGE);
 		race_window_release();
-		helper_wait(&h);
+		mte_helper_wait(&h);
 		race_window_disarm();
 
 		if (ret != MTE_PAGE)
 			mte_die("COPY_TAGS returned %ld", ret);
 		expect_nothing_lost(h.m, h.ipa, TAGS, &lost);
 	}
-	helper_end(&h);
+	mte_helper_end(&h);
 
 	ksft_print_msg("windows tried %u, hit %u, lost %u\n", tried, hit, lost);
 	mte_expect(hit, "evidence void: no window was hit");
@@ -392,7 +279,7 @@ static const char *find_tag_writer(struct mte_vm *m)
 static void touch_races_write(const struct mte_case *c)
 {
 	unsigned int i, tried = 0, hit = 0, lost = 0;
-	struct helper h = { .work = write_tags };
+	struct mte_helper h = { .work = write_tags };
 	u8 tags[MTE_GRANULES_PER_PAGE];
 	unsigned long to_see = 0;
 	const char *writer;
@@ -406,7 +293,7 @@ static void touch_races_write(const struct mte_case *c)
 	mte_tag_program_memory(h.m);
 	mte_vmm_touch(h.m, (WINDOWS + 1) * MTE_PAGE);
 	writer = find_tag_writer(h.m);
-	helper_start(&h);
+	mte_helper_start(&h);
 
 	for (i = 1; i <= WINDOWS; i++, tried++) {
 		h.ipa = IPA + i * MTE_PAGE;
@@ -414,13 +301,13 @@ static void touch_races_write(const struct mte_case *c)
 
 		if (!race_window_arm(writer, h.tid, HOLD_US))
 			mte_die("cannot probe %s()", writer);
-		helper_go(&h);
+		mte_helper_go(&h);
 		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))
 			hit++;
 		stale = MTE_GRANULES_PER_PAGE -
 			mte_guest_mismatches(h.m, h.ipa, MTE_PAGE, MTE_STALE);
 		race_window_release();
-		helper_wait(&h);
+		mte_helper_wait(&h);
 		to_see += race_window_stale();
 		race_window_disarm();
 
@@ -430,7 +317,7 @@ static void touch_races_write(const struct mte_case *c)
 			   (unsigned long)stale);
 		expect_nothing_lost(h.m, h.ipa, OTHER_TAGS, &lost);
 	}
-	helper_end(&h);
+	mte_helper_end(&h);
 
 	ksft_print_msg("held in %s(): windows tried %u, hit %u, stale before %lu, lost %u\n",
 		       writer, tried, hit, to_see, lost);

@@ -9,6 +9,7 @@
 #ifndef SELFTEST_KVM_MTE_H
 #define SELFTEST_KVM_MTE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -20,6 +21,7 @@
 #define MTE_GRANULE		16UL
 #define MTE_GRANULES_PER_PAGE	(MTE_PAGE / MTE_GRANULE)
 #define MTE_BLOCK		(2UL << 20)
+#define MTE_CONT_BLOCK		(64UL << 10)
 
 /* The ABI, spelt out: the headers of a tree may not have it yet. */
 struct mte_copy_args {
@@ -39,6 +41,7 @@ enum mte_backing {
 	MTE_THP,	/* the same, as transparent huge pages */
 	MTE_MEMFD,	/* shared memfd */
 	MTE_HUGETLB,	/* private 2 MiB hugetlb pages fresh from the buddy allocator */
+	MTE_HUGETLB_64K,	/* the same of 64 KiB, which a guest gets in pages */
 };
 
 /*
@@ -54,6 +57,7 @@ struct mte_vm;
 #define MTE_ON_ANON		BIT(MTE_ANON)
 #define MTE_ON_SMALL		(BIT(MTE_ANON) | BIT(MTE_MEMFD))
 #define MTE_ON_ALL		(MTE_ON_SMALL | BIT(MTE_THP) | BIT(MTE_HUGETLB))
+#define MTE_ON_ALL_SIZES	(MTE_ON_ALL | BIT(MTE_HUGETLB_64K))
 
 struct mte_case {
 	const char *property;
@@ -102,6 +106,20 @@ void mte_vm_add_read_only_alias(struct mte_vm *m, size_t size);
 char *mte_vm_hva(struct mte_vm *m);
 
 /*
+ * Added to a pattern: only every other run of 2^shift pages, from the first or
+ * from the second one on, has the pattern's tags. The others have zeros.
+ */
+#define MTE_STRIPES(shift, from_second) \
+	(1UL << 63 | (u64)!!(from_second) << 62 | (u64)(shift) << 56)
+
+static inline bool mte_between_stripes(u64 pattern, u64 granule)
+{
+	u64 run = (granule / MTE_GRANULES_PER_PAGE) >> ((pattern >> 56) & 0x3f);
+
+	return (pattern >> 63) && ((run ^ (pattern >> 62)) & 1);
+}
+
+/*
  * The tag of granule number @granule in the pattern @pattern. A pattern below
  * 16 is that tag everywhere, any other one a different tag at each granule.
  */
@@ -111,6 +129,8 @@ static inline u8 mte_pattern_tag(u64 pattern, u64 granule)
 
 	if (pattern < 16)
 		return pattern;
+	if (mte_between_stripes(pattern, granule))
+		return 0;
 
 	x = (pattern ^ granule) * 0xd6e8feb86659fd93UL;
 	x ^= x >> 32;
@@ -169,10 +189,91 @@ bool mte_is_huge(struct mte_vm *m);
 void mte_tag_program_memory(struct mte_vm *m);
 /* Have the VMM touch @length bytes: pages there, but not tagged. */
 void mte_vmm_touch(struct mte_vm *m, size_t length);
+/* Have it set tags, as if @addr, mapped with PROT_MTE, was memory at @ipa. */
+void mte_vmm_set_pattern(void *addr, u64 ipa, size_t length, u64 pattern);
 /* @size readable and writable bytes that end at an inaccessible page. */
 u8 *mte_alloc_before_fault(size_t size);
 
 pid_t mte_thread_id(void);
+
+/*
+ * What happens to a guest's memory
+ */
+
+/* Remove the VM and unmap the test memory. */
+void mte_vm_destroy(struct mte_vm *m);
+/*
+ * As mte_vm_add_memory(), but the IPAs are no more aligned to the memory than
+ * its base pages are: nothing can be mapped in blocks.
+ */
+void mte_vm_add_misaligned_memory(struct mte_vm *m, enum mte_backing backing,
+				  size_t size);
+/* Switch dirty logging of the test memory's slot. */
+void mte_vm_log_dirty_pages(struct mte_vm *m, bool on);
+/* Delete the slot of the test memory, and make it again. */
+void mte_vm_delete_slot(struct mte_vm *m);
+void mte_vm_make_slot_again(struct mte_vm *m);
+
+/* The bytes that one page of this backing has. */
+size_t mte_unit(enum mte_backing backing);
+/* Let as many hugetlb pages again as the test memory has be in the pool. */
+void mte_vm_spare_huge_pages(struct mte_vm *m);
+
+/* The VMM's pages: the page frame's number (0: none), flags of that page. */
+u64 mte_pfn(const void *addr);
+bool mte_in_huge_page(const void *addr);
+
+/* Have swap space, on a compressed RAM disk, to the end of the case. */
+void mte_need_swap(void);
+void mte_swap_off(void);
+/* Swap out all of the VMM's range. */
+void mte_page_out(void *addr, size_t length);
+/* Migrate the VMM's page, which costs the old page frame for good. */
+void mte_migrate_page(void *addr);
+
+/* A number in a file of procfs or sysfs; what it was is put back at the end. */
+void mte_set_tunable(const char *path, unsigned long value);
+unsigned long mte_tunable(const char *path);
+
+/*
+ * Count the pages that still have the stale tag when the kernel comes to clear
+ * them: a test that there is none to be seen wants some. The end of the count
+ * runs the case again if there was none and all is well. Only race_window.ko
+ * can look.
+ */
+void mte_begin_counting_stale_pages(void);
+void mte_end_counting_stale_pages(void);
+
+/* Warnings that the kernel prints between the two fail the case. */
+void mte_begin_watching_for_warnings(void);
+void mte_end_watching_for_warnings(void);
+
+/*
+ * A second thread on a CPU of its own that does one thing whenever told to; the
+ * caller keeps the other CPU. Who is held by race_window.ko keeps the CPU.
+ */
+struct mte_helper {
+	void (*work)(struct mte_helper *h);
+	/* At the work's disposal */
+	struct mte_vm *m;
+	u64 ipa;
+	char *addr;
+	size_t size;
+	u8 *tags;
+	long ret;
+	/* The thread's id, once it is ready */
+	pid_t tid;
+	/* For the library itself */
+	pthread_t thread;
+	int step;
+	int done;
+	bool stop;
+};
+
+void mte_helper_start(struct mte_helper *h);
+void mte_helper_go(struct mte_helper *h);
+void mte_helper_wait(struct mte_helper *h);
+void mte_helper_end(struct mte_helper *h);
 
 /*
  * race_window.ko: hold the task @tid (0: any) the first time that it enters
@@ -188,5 +289,87 @@ unsigned long race_window_stale(void);
 bool race_window_held(void);
 /* Wait until the hit count is above @hits and somebody is held. */
 bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms);
+
+/*
+ * For tests of the API itself, and for guests that are stopped half-way
+ */
+
+/* For struct mte_case: once, on memory of the test's own choice */
+#define MTE_OWN			15
+#define MTE_ON_OWN		BIT(MTE_OWN)
+
+/* What an ioctl on the VM or on its vCPU returned, or -errno */
+long mte_vm_ioctl(struct mte_vm *m, unsigned long cmd, void *arg);
+long mte_vcpu_ioctl(struct mte_vm *m, unsigned long cmd, void *arg);
+
+/* A slot on @mem; no size deletes it. Returns 0 or -errno. */
+long mte_vm_set_slot(struct mte_vm *m, unsigned int slot, unsigned int flags,
+		     u64 ipa, size_t size, void *mem);
+/* Use @mem as the test memory; may fail as above. */
+long mte_vm_add_mapping(struct mte_vm *m, void *mem, size_t size);
+/* The memory that holds the program, its stack and the stage-1 tables */
+void *mte_vm_program_memory(struct mte_vm *m, size_t *size);
+/*
+ * What the guest dirtied in the test memory since the last call, one bit for
+ * each page, which is clean then.
+ */
+void mte_vm_fetch_dirty_log(struct mte_vm *m, unsigned long *bitmap);
+
+/*
+ * A guest's function may report a value, any number of times. The host goes on
+ * with mte_guest_run(), as it may after an error that it has removed the cause
+ * of.
+ */
+struct mte_stop {
+	enum {
+		MTE_RETURNED,	/* value: what the function returned */
+		MTE_REPORTED,	/* value: what it reported */
+		MTE_EXCEPTION,	/* value: ESR_EL1 */
+		MTE_RUN_FAILED,	/* value: errno of KVM_RUN */
+	} why;
+	u64 value;
+};
+
+typedef u64 (*mte_guest_function)(u64, u64, u64, u64);
+
+void mte_guest_start(struct mte_vm *m, mte_guest_function function, u64 arg0,
+		     u64 arg1, u64 arg2, u64 arg3);
+struct mte_stop mte_guest_run(struct mte_vm *m);
+/* Let the vCPU finish the access it stopped at, to have its registers right. */
+void mte_guest_settle(struct mte_vm *m);
+/*
+ * Call a function that may take an exception, of which nothing is left
+ * afterwards. @pstate, if not NULL, is what the exception handler ran with.
+ */
+struct mte_stop mte_guest_try(struct mte_vm *m, mte_guest_function function,
+			      u64 arg0, u64 arg1, u64 *pstate);
+
+/* For the guest's functions */
+static inline void mte_guest_report(u64 value)
+{
+	u64 doorbell;
+
+	asm volatile("mrs	%0, tpidr_el1\n"
+		     "str	%1, [%0, #16]"
+		     : "=&r" (doorbell) : "r" (value) : "memory");
+}
+
+static inline void mte_guest_store_tag(u64 addr, u64 tag)
+{
+	asm volatile(".arch	armv8.5-a+memtag\n"
+		     "stg	%0, [%1]"
+		     : : "r" (tag << 56), "r" (addr) : "memory");
+}
+
+static inline u64 mte_guest_load_tag(u64 addr)
+{
+	u64 tagged = 0;
+
+	asm volatile(".arch	armv8.5-a+memtag\n"
+		     "ldg	%0, [%1]"
+		     : "+r" (tagged) : "r" (addr) : "memory");
+
+	return (tagged >> 56) & 0xf;
+}
 
 #endif /* SELFTEST_KVM_MTE_H */

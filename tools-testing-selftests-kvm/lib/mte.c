@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,7 +13,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,8 +30,14 @@
 #ifndef PROT_MTE
 #define PROT_MTE		0x20
 #endif
-#ifndef MAP_HUGE_2MB
-#define MAP_HUGE_2MB		(21 << 26)
+#ifndef MAP_HUGE_SHIFT
+#define MAP_HUGE_SHIFT		26
+#endif
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT		21
+#endif
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE	101
 #endif
 #ifndef MFD_CLOEXEC
 #define MFD_CLOEXEC		0x0001U
@@ -37,7 +47,7 @@
 #define MTE_ALIAS_SLOT		2
 
 /* A case that takes longer hangs; emulated CPUs on a busy host are slow. */
-#define CASE_TIMEOUT_S		90
+#define CASE_TIMEOUT_S		240
 
 /*
  * Do not run the machine out of memory when dirtying the free part, nor dirty
@@ -46,9 +56,13 @@
 #define MEMORY_RESERVE		(48UL << 20)
 #define MEMORY_MAX		(4UL << 30)
 /* How often a case may ask to be run again */
-#define MAX_RUNS		3
+#define MAX_RUNS		5
 
-#define HUGEPAGE_POOL		"/proc/sys/vm/nr_hugepages"
+#define PAGEMAP_PRESENT		BIT(63)
+#define PAGEMAP_PFN		(BIT(55) - 1)
+#define KPAGEFLAGS_THP		BIT(22)
+
+#define HUGEPAGE_POOL		"/sys/kernel/mm/hugepages/hugepages-%lukB/nr_hugepages"
 #define RACE_WINDOW		"/sys/kernel/debug/race_window/"
 
 /*
@@ -57,6 +71,7 @@
  */
 #define DOORBELL_RESULT		0x40000000UL
 #define DOORBELL_EXCEPTION	(DOORBELL_RESULT + 8)
+#define DOORBELL_REPORT		(DOORBELL_RESULT + 16)
 
 #define CORE_REG(name)	(KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | \
 			 KVM_REG_ARM_CORE_REG(name))
@@ -84,6 +99,7 @@ struct mte_vm {
 	enum mte_backing backing;
 	char *hva;
 	size_t size;
+	unsigned int slot_flags;
 };
 
 /* Written by the process of a case, read by the one that reports. */
@@ -93,6 +109,13 @@ static struct {
 	bool again;
 	/* Nearly all of free memory was dirtied once. */
 	bool memory_dirty;
+	/* What the case changed in the system, for whoever cleans up */
+	struct tunable {
+		char path[80];
+		unsigned long was;
+	} tunables[8];
+	unsigned int nr_tunables;
+	int zram;
 } *verdict;
 
 /*
@@ -106,6 +129,7 @@ const char *mte_backing_name(enum mte_backing backing)
 		[MTE_THP] = "thp",
 		[MTE_MEMFD] = "memfd",
 		[MTE_HUGETLB] = "hugetlb",
+		[MTE_HUGETLB_64K] = "hugetlb-64k",
 	};
 
 	return names[backing];
@@ -206,16 +230,128 @@ static bool write_number(const char *path, unsigned long value)
 	return write_text(path, text);
 }
 
+unsigned long mte_tunable(const char *path)
+{
+	return read_number(path);
+}
+
+void mte_set_tunable(const char *path, unsigned long value)
+{
+	struct tunable *t;
+	unsigned int i;
+
+	for (i = 0; i < verdict->nr_tunables; i++)
+		if (!strcmp(verdict->tunables[i].path, path))
+			break;
+	if (i == sizeof(verdict->tunables) / sizeof(*t))
+		mte_die("too many things changed");
+	if (i == verdict->nr_tunables) {
+		t = &verdict->tunables[i];
+		snprintf(t->path, sizeof(t->path), "%s", path);
+		t->was = read_number(path);
+		verdict->nr_tunables++;
+	}
+	if (!write_number(path, value))
+		mte_skip("cannot write to %s: %s", path, strerror(errno));
+}
+
+/*
+ * Swap space
+ */
+
+#define ZRAM_SIZE		(64UL << 20)
+#define ZRAM_NODE		"/tmp/kvm_mte.zram"
+#define ZRAM_CONTROL		"/sys/class/zram-control/"
+
+static bool write_zram_attribute(const char *name, unsigned long value)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/block/zram%d/%s", verdict->zram,
+		 name);
+
+	return write_number(path, value);
+}
+
+static void remove_swap(void)
+{
+	swapoff(ZRAM_NODE);
+	unlink(ZRAM_NODE);
+	write_zram_attribute("reset", 1);
+	write_number(ZRAM_CONTROL "hot_remove", verdict->zram);
+	verdict->zram = -1;
+}
+
+/* All that there is to a swap area: one page that says so */
+static bool write_swap_signature(void)
+{
+	union {
+		char page[MTE_PAGE];
+		struct {
+			char boot_sector[1024];
+			u32 version;
+			u32 last_page;
+		};
+	} header = {
+		.version = 1,
+		.last_page = ZRAM_SIZE / MTE_PAGE - 1,
+	};
+	int fd = open(ZRAM_NODE, O_WRONLY | O_SYNC);
+	bool ok;
+
+	memcpy(header.page + MTE_PAGE - 10, "SWAPSPACE2", 10);
+	ok = fd >= 0 && write(fd, &header, MTE_PAGE) == MTE_PAGE;
+	if (fd >= 0)
+		close(fd);
+
+	return ok;
+}
+
+void mte_need_swap(void)
+{
+	unsigned int major, minor;
+	char path[64];
+	FILE *f;
+	int n;
+
+	f = fopen(ZRAM_CONTROL "hot_add", "r");
+	if (!f)
+		mte_skip("no zram");
+	n = fscanf(f, "%d", &verdict->zram);
+	fclose(f);
+	if (n != 1 || !write_zram_attribute("disksize", ZRAM_SIZE))
+		mte_die("cannot make a zram device");
+
+	snprintf(path, sizeof(path), "/sys/block/zram%d/dev", verdict->zram);
+	f = fopen(path, "r");
+	n = f ? fscanf(f, "%u:%u", &major, &minor) : 0;
+	if (f)
+		fclose(f);
+	unlink(ZRAM_NODE);
+	if (n != 2 ||
+	    mknod(ZRAM_NODE, S_IFBLK | 0600, makedev(major, minor)) ||
+	    !write_swap_signature() || swapon(ZRAM_NODE, 0))
+		mte_die("cannot swap to zram: %s", strerror(errno));
+}
+
+void mte_swap_off(void)
+{
+	if (swapoff(ZRAM_NODE))
+		mte_die("swapoff: %s", strerror(errno));
+}
+
 /* Returns the wait status of the process that ran the case. */
 static int run_in_child(const struct mte_case *c)
 {
-	unsigned long pool = read_number(HUGEPAGE_POOL);
+	struct tunable *t;
 	int status;
 	pid_t pid;
 
 	verdict->failed = false;
 	verdict->again = false;
 	verdict->skip_reason[0] = '\0';
+	verdict->nr_tunables = 0;
+	verdict->zram = -1;
 	fflush(stdout);
 
 	pid = fork();
@@ -231,8 +367,12 @@ static int run_in_child(const struct mte_case *c)
 	/* What a process that died in the middle of things left behind */
 	if (race_window_loaded())
 		race_window_disarm();
-	if (c->backing == MTE_HUGETLB)
-		write_number(HUGEPAGE_POOL, pool);
+	if (verdict->zram >= 0)
+		remove_swap();
+	while (verdict->nr_tunables) {
+		t = &verdict->tunables[--verdict->nr_tunables];
+		write_number(t->path, t->was);
+	}
 
 	return status;
 }
@@ -242,7 +382,9 @@ static void run_case(const struct mte_case *c)
 	char name[128];
 	int status, runs = 0;
 
-	if (c->arg >= MTE_PAGE)
+	if (c->backing == MTE_OWN)
+		snprintf(name, sizeof(name), "%s", c->property);
+	else if (c->arg >= MTE_PAGE)
 		snprintf(name, sizeof(name), "%s [%s, %lu KiB]", c->property,
 			 mte_backing_name(c->backing), c->arg / 1024);
 	else
@@ -362,7 +504,7 @@ static u64 guest_store(u64 addr, u64 length)
 	return 0;
 }
 
-static u64 guest_set_pattern(u64 addr, u64 length, u64 pattern, u64 granule)
+static u64 set_pattern(u64 addr, u64 length, u64 pattern, u64 granule)
 {
 	u64 end = addr + length;
 
@@ -524,10 +666,51 @@ static void *map_aligned(size_t size, int flags, int fd)
 	return mmap(room, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
 }
 
+size_t mte_unit(enum mte_backing backing)
+{
+	switch (backing) {
+	case MTE_THP:
+	case MTE_HUGETLB:
+		return MTE_BLOCK;
+	case MTE_HUGETLB_64K:
+		return MTE_CONT_BLOCK;
+	default:
+		return MTE_PAGE;
+	}
+}
+
+/* How many pages the pool of hugetlb pages has been given */
+static unsigned long huge_pages;
+
+static void set_huge_pages(enum mte_backing backing, unsigned long pages)
+{
+	unsigned long kib = mte_unit(backing) / 1024;
+	char pool[80];
+
+	snprintf(pool, sizeof(pool), HUGEPAGE_POOL, kib);
+	/*
+	 * Pages fresh from the buddy allocator only: what the pool hands on
+	 * from owner to owner is a property of its own.
+	 */
+	if (mte_tunable(pool) != huge_pages)
+		mte_skip("the pool of hugetlb pages is in use, nr_hugepages must be 0");
+	if (pages > huge_pages)
+		mte_set_tunable(pool, pages);
+	huge_pages = mte_tunable(pool);
+	if (huge_pages < pages)
+		mte_skip("cannot reserve %lu hugetlb pages of %lu KiB", pages,
+			 kib);
+}
+
+void mte_vm_spare_huge_pages(struct mte_vm *m)
+{
+	if (m->backing == MTE_HUGETLB || m->backing == MTE_HUGETLB_64K)
+		set_huge_pages(m->backing, 2 * m->size / mte_unit(m->backing));
+}
+
 static void *map_backing(enum mte_backing backing, size_t size)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-	unsigned long pages = size / MTE_BLOCK;
 	void *mem;
 	int fd;
 
@@ -548,48 +731,92 @@ static void *map_backing(enum mte_backing backing, size_t size)
 			mte_skip("no memfd: %s", strerror(errno));
 		if (ftruncate(fd, size))
 			mte_die("ftruncate: %s", strerror(errno));
-		return map_aligned(size, MAP_SHARED, fd);
+		mem = map_aligned(size, MAP_SHARED, fd);
+		close(fd);
+		return mem;
 	case MTE_HUGETLB:
-		/*
-		 * New pages: what the pool itself hands on from VM to VM is
-		 * another test's business.
-		 */
-		if (read_number(HUGEPAGE_POOL))
-			mte_skip("the pool of hugetlb pages is in use, nr_hugepages must be 0");
-		if (!write_number(HUGEPAGE_POOL, pages) ||
-		    read_number(HUGEPAGE_POOL) < pages)
-			mte_skip("cannot reserve %lu hugetlb pages of 2 MiB",
-				 size / MTE_BLOCK);
-		return map_aligned(size, flags | MAP_HUGETLB | MAP_HUGE_2MB, -1);
+	case MTE_HUGETLB_64K:
+		set_huge_pages(backing, size / mte_unit(backing));
+		flags |= MAP_HUGETLB |
+			 __builtin_ctzl(mte_unit(backing)) << MAP_HUGE_SHIFT;
+		return map_aligned(size, flags, -1);
 	}
 
 	return MAP_FAILED;
 }
 
-void mte_vm_add_memory(struct mte_vm *m, enum mte_backing backing, size_t size)
+static void add_memory(struct mte_vm *m, enum mte_backing backing, size_t size,
+		       size_t offset)
 {
+	size_t mask = mte_unit(backing) - 1;
+	char *mem;
 	u64 ipa;
 	int err;
 
-	if (backing == MTE_THP || backing == MTE_HUGETLB)
-		size = (size + MTE_BLOCK - 1) & ~(MTE_BLOCK - 1);
+	size = (size + mask) & ~mask;
+	mem = map_backing(backing, size + ((offset + mask) & ~mask));
+	if (mem == MAP_FAILED)
+		mte_skip("cannot map %zu KiB of %s memory: %s", size / 1024,
+			 mte_backing_name(backing), strerror(errno));
 
 	m->backing = backing;
 	m->size = size;
-	m->hva = map_backing(backing, size);
-	if (m->hva == MAP_FAILED)
-		mte_skip("cannot map %zu KiB of %s memory: %s", size / 1024,
-			 mte_backing_name(backing), strerror(errno));
+	m->hva = mem + offset;
 
 	err = set_slot(m, MTE_REGION_SLOT, 0, MTE_REGION_IPA, size);
 	if (err == EINVAL && backing == MTE_MEMFD)
 		mte_skip("the kernel refuses shared memory in an MTE VM");
+	if (err == EINVAL && (backing == MTE_HUGETLB || backing == MTE_HUGETLB_64K))
+		mte_skip("the kernel refuses hugetlb memory in an MTE VM");
 	if (err)
 		mte_die("cannot add %s memory: %s", mte_backing_name(backing),
 			strerror(err));
 
 	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += MTE_PAGE)
 		virt_pg_map(m->vm, ipa, ipa);
+}
+
+void mte_vm_add_memory(struct mte_vm *m, enum mte_backing backing, size_t size)
+{
+	add_memory(m, backing, size, 0);
+}
+
+void mte_vm_add_misaligned_memory(struct mte_vm *m, enum mte_backing backing,
+				  size_t size)
+{
+	add_memory(m, backing, size, MTE_PAGE);
+}
+
+static void change_slot(struct mte_vm *m, size_t size, const char *what)
+{
+	int err = set_slot(m, MTE_REGION_SLOT, m->slot_flags, MTE_REGION_IPA,
+			   size);
+
+	if (err)
+		mte_die("cannot %s: %s", what, strerror(err));
+}
+
+void mte_vm_log_dirty_pages(struct mte_vm *m, bool on)
+{
+	m->slot_flags = on ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+	change_slot(m, m->size, "switch dirty logging");
+}
+
+void mte_vm_delete_slot(struct mte_vm *m)
+{
+	change_slot(m, 0, "delete the slot");
+}
+
+void mte_vm_make_slot_again(struct mte_vm *m)
+{
+	change_slot(m, m->size, "make the slot again");
+}
+
+void mte_vm_destroy(struct mte_vm *m)
+{
+	mte_compat_vm_free(m->vm);
+	munmap(m->hva, m->size);
+	free(m);
 }
 
 void mte_vm_add_read_only_alias(struct mte_vm *m, size_t size)
@@ -706,7 +933,7 @@ void mte_guest_store(struct mte_vm *m, u64 ipa, size_t length)
 void mte_guest_set_pattern(struct mte_vm *m, u64 ipa, size_t length,
 			   u64 pattern)
 {
-	call_guest(m, guest_set_pattern, ipa, length, pattern, granule_at(ipa));
+	call_guest(m, set_pattern, ipa, length, pattern, granule_at(ipa));
 }
 
 u64 mte_guest_mismatches(struct mte_vm *m, u64 ipa, size_t length,
@@ -817,6 +1044,11 @@ void mte_vmm_touch(struct mte_vm *m, size_t length)
 		WRITE_ONCE(m->hva[i], 1);
 }
 
+void mte_vmm_set_pattern(void *addr, u64 ipa, size_t length, u64 pattern)
+{
+	set_pattern((uintptr_t)addr, length, pattern, granule_at(ipa));
+}
+
 bool mte_is_huge(struct mte_vm *m)
 {
 	unsigned long start, end, kib;
@@ -824,7 +1056,7 @@ bool mte_is_huge(struct mte_vm *m)
 	char line[512];
 	FILE *f;
 
-	if (m->backing == MTE_HUGETLB)
+	if (m->backing == MTE_HUGETLB || m->backing == MTE_HUGETLB_64K)
 		return true;
 
 	f = fopen("/proc/self/smaps", "r");
@@ -842,6 +1074,150 @@ bool mte_is_huge(struct mte_vm *m)
 	return huge;
 }
 
+/* An entry of a file that has one of 64 bits for each page; 0 if it has not */
+static u64 page_entry(const char *path, u64 page)
+{
+	int fd = open(path, O_RDONLY);
+	u64 entry = 0;
+
+	if (fd < 0)
+		mte_skip("cannot open %s: %s", path, strerror(errno));
+	if (pread(fd, &entry, sizeof(entry), page * sizeof(entry)) !=
+	    sizeof(entry))
+		entry = 0;
+	close(fd);
+
+	return entry;
+}
+
+u64 mte_pfn(const void *addr)
+{
+	u64 entry = page_entry("/proc/self/pagemap", (uintptr_t)addr / MTE_PAGE);
+
+	return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_PFN : 0;
+}
+
+bool mte_in_huge_page(const void *addr)
+{
+	u64 pfn = mte_pfn(addr);
+
+	return pfn && page_entry("/proc/kpageflags", pfn) & KPAGEFLAGS_THP;
+}
+
+void mte_page_out(void *addr, size_t length)
+{
+	int tries, cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	size_t i, in, pages = length / MTE_PAGE;
+	u8 *resident = malloc(pages);
+	cpu_set_t all, one;
+
+	sched_getaffinity(0, sizeof(all), &all);
+	/*
+	 * A page may be in use for a moment, or still be on its way to the lists
+	 * that reclaim looks at. There each CPU puts its own pages only.
+	 */
+	for (tries = 0; tries < 100; tries++) {
+		CPU_ZERO(&one);
+		CPU_SET(tries % cpus, &one);
+		sched_setaffinity(0, sizeof(one), &one);
+		if (madvise(addr, length, MADV_PAGEOUT))
+			mte_die("MADV_PAGEOUT: %s", strerror(errno));
+		if (mincore(addr, length, resident))
+			mte_die("mincore: %s", strerror(errno));
+		for (i = in = 0; i < pages; i++)
+			in += resident[i] & 1 || mte_pfn(addr + i * MTE_PAGE);
+		if (!in)
+			break;
+		usleep(10000);
+	}
+	sched_setaffinity(0, sizeof(all), &all);
+	free(resident);
+	if (in)
+		mte_run_again("%zu of %zu pages stay in memory", in, pages);
+}
+
+void mte_migrate_page(void *addr)
+{
+	u64 pfn = mte_pfn(addr);
+	int tries, err = EBUSY;
+
+	/* A page may be in use for a moment. */
+	for (tries = 0; tries < 100 && (err == EBUSY || err == EAGAIN); tries++) {
+		err = madvise(addr, MTE_PAGE, MADV_SOFT_OFFLINE) ? errno : 0;
+		if (err)
+			usleep(10000);
+	}
+	if (err)
+		mte_run_again("MADV_SOFT_OFFLINE: %s", strerror(err));
+	/* It need not be mapped again before somebody needs it. */
+	READ_ONCE(*(char *)addr);
+	if (mte_pfn(addr) == pfn)
+		mte_run_again("evidence void: the page is where it was");
+}
+
+/*
+ * Evidence
+ */
+
+void mte_begin_counting_stale_pages(void)
+{
+	/* Whoever clears them: a kernel thread may, for the guest. */
+	if (race_window_loaded() && !race_window_arm("mte_clear_page_tags", 0, 0))
+		mte_die("cannot probe mte_clear_page_tags()");
+}
+
+void mte_end_counting_stale_pages(void)
+{
+	unsigned long stale, hits;
+
+	if (!race_window_loaded()) {
+		ksft_print_msg("race_window.ko is not loaded: were there stale tags to see?\n");
+		return;
+	}
+
+	hits = race_window_hits();
+	stale = race_window_stale();
+	race_window_disarm();
+	ksft_print_msg("%lu of %lu pages had stale tags to clear\n", stale,
+		       hits);
+	if (!stale && !verdict->failed)
+		mte_run_again("evidence void: no page had stale tags");
+}
+
+static int kernel_log = -1;
+
+void mte_begin_watching_for_warnings(void)
+{
+	kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	if (kernel_log < 0 || lseek(kernel_log, 0, SEEK_END) < 0)
+		mte_skip("cannot read the kernel's log: %s", strerror(errno));
+	/* Most are printed once only. */
+	if (!write_number("/sys/kernel/debug/clear_warn_once", 1))
+		mte_skip("no clear_warn_once in debugfs");
+}
+
+void mte_end_watching_for_warnings(void)
+{
+	char record[1024], *text;
+	ssize_t length;
+
+	for (;;) {
+		length = read(kernel_log, record, sizeof(record) - 1);
+		/* Overwritten before it was read: there is more. */
+		if (length < 0 && errno == EPIPE)
+			continue;
+		if (length <= 0)
+			break;
+		record[length] = '\0';
+		text = strchr(record, ';');
+		if (text && !strncmp(text, ";WARNING: ", 10)) {
+			text[strcspn(text, "\n")] = '\0';
+			mte_expect(false, "the kernel's log: %s", text + 1);
+		}
+	}
+	close(kernel_log);
+}
+
 u8 *mte_alloc_before_fault(size_t size)
 {
 	size_t room = (size + MTE_PAGE - 1) & ~(MTE_PAGE - 1);
@@ -857,6 +1233,65 @@ u8 *mte_alloc_before_fault(size_t size)
 pid_t mte_thread_id(void)
 {
 	return syscall(__NR_gettid);
+}
+
+/*
+ * The second thread
+ */
+
+static void pin_to_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		mte_skip("this race needs two CPUs");
+}
+
+static void *helper_main(void *arg)
+{
+	struct mte_helper *h = arg;
+	int seen = 0;
+
+	pin_to_cpu(1);
+	__atomic_store_n(&h->tid, mte_thread_id(), __ATOMIC_RELEASE);
+	for (;;) {
+		while (__atomic_load_n(&h->step, __ATOMIC_ACQUIRE) == seen)
+			;
+		seen++;
+		if (h->stop)
+			return NULL;
+		h->work(h);
+		__atomic_store_n(&h->done, seen, __ATOMIC_RELEASE);
+	}
+}
+
+void mte_helper_start(struct mte_helper *h)
+{
+	pin_to_cpu(0);
+	if (pthread_create(&h->thread, NULL, helper_main, h))
+		mte_die("no second thread");
+	while (!__atomic_load_n(&h->tid, __ATOMIC_ACQUIRE))
+		;
+}
+
+void mte_helper_go(struct mte_helper *h)
+{
+	__atomic_add_fetch(&h->step, 1, __ATOMIC_RELEASE);
+}
+
+void mte_helper_wait(struct mte_helper *h)
+{
+	while (__atomic_load_n(&h->done, __ATOMIC_ACQUIRE) != h->step)
+		;
+}
+
+void mte_helper_end(struct mte_helper *h)
+{
+	h->stop = true;
+	mte_helper_go(h);
+	pthread_join(h->thread, NULL);
 }
 
 /*
@@ -919,4 +1354,168 @@ bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms)
 		    (now.tv_nsec - start.tv_nsec) / 1000000 > timeout_ms)
 			return false;
 	}
+}
+
+/*
+ * The API itself, and guests that are stopped half-way
+ */
+
+long mte_vm_ioctl(struct mte_vm *m, unsigned long cmd, void *arg)
+{
+	long ret = ioctl(m->fd, cmd, arg);
+
+	return ret == -1 ? -errno : ret;
+}
+
+long mte_vcpu_ioctl(struct mte_vm *m, unsigned long cmd, void *arg)
+{
+	long ret = mte_compat_vcpu_ioctl(m->vcpu, cmd, arg);
+
+	return ret == -1 ? -errno : ret;
+}
+
+long mte_vm_set_slot(struct mte_vm *m, unsigned int slot, unsigned int flags,
+		     u64 ipa, size_t size, void *mem)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.flags = flags,
+		.guest_phys_addr = ipa,
+		.memory_size = size,
+		.userspace_addr = (uintptr_t)mem,
+	};
+
+	return mte_vm_ioctl(m, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+long mte_vm_add_mapping(struct mte_vm *m, void *mem, size_t size)
+{
+	long ret;
+	u64 ipa;
+
+	ret = mte_vm_set_slot(m, MTE_REGION_SLOT, 0, MTE_REGION_IPA, size, mem);
+	if (ret)
+		return ret;
+
+	m->backing = MTE_OWN;
+	m->hva = mem;
+	m->size = size;
+	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += MTE_PAGE)
+		virt_pg_map(m->vm, ipa, ipa);
+
+	return 0;
+}
+
+void *mte_vm_program_memory(struct mte_vm *m, size_t *size)
+{
+	size_t room = 32UL << 20;
+	u8 *tags = malloc(room / MTE_GRANULE);
+	long ret = mte_read_tags(m, 0, tags, room);
+
+	/* It starts at IPA 0, and a hole follows it. */
+	if (ret <= 0 || ret == (long)room)
+		mte_die("cannot find out the size of slot 0: %ld", ret);
+	free(tags);
+	*size = ret;
+
+	return addr_gpa2hva(m->vm, 0);
+}
+
+void mte_vm_fetch_dirty_log(struct mte_vm *m, unsigned long *bitmap)
+{
+	struct kvm_dirty_log log = {
+		.slot = MTE_REGION_SLOT,
+		.dirty_bitmap = bitmap,
+	};
+	long ret = mte_vm_ioctl(m, KVM_GET_DIRTY_LOG, &log);
+
+	if (ret)
+		mte_die("KVM_GET_DIRTY_LOG: %s", strerror(-ret));
+}
+
+void mte_guest_start(struct mte_vm *m, mte_guest_function function, u64 arg0,
+		     u64 arg1, u64 arg2, u64 arg3)
+{
+	set_reg(m, CORE_REG(regs.regs[0]), arg0);
+	set_reg(m, CORE_REG(regs.regs[1]), arg1);
+	set_reg(m, CORE_REG(regs.regs[2]), arg2);
+	set_reg(m, CORE_REG(regs.regs[3]), arg3);
+	set_reg(m, CORE_REG(regs.regs[4]), (uintptr_t)function);
+}
+
+struct mte_stop mte_guest_run(struct mte_vm *m)
+{
+	struct mte_stop stop;
+	long ret;
+
+	do {
+		ret = mte_vcpu_ioctl(m, KVM_RUN, NULL);
+	} while (ret == -EINTR);
+
+	if (ret) {
+		stop.why = MTE_RUN_FAILED;
+		stop.value = -ret;
+		return stop;
+	}
+
+	if (m->run->exit_reason != KVM_EXIT_MMIO || !m->run->mmio.is_write)
+		mte_die("unexpected exit from the guest, reason %u",
+			m->run->exit_reason);
+
+	memcpy(&stop.value, m->run->mmio.data, sizeof(stop.value));
+	switch (m->run->mmio.phys_addr) {
+	case DOORBELL_RESULT:
+		stop.why = MTE_RETURNED;
+		break;
+	case DOORBELL_REPORT:
+		stop.why = MTE_REPORTED;
+		break;
+	case DOORBELL_EXCEPTION:
+		stop.why = MTE_EXCEPTION;
+		break;
+	default:
+		mte_die("unexpected write of the guest to %#lx",
+			(unsigned long)m->run->mmio.phys_addr);
+	}
+
+	return stop;
+}
+
+void mte_guest_settle(struct mte_vm *m)
+{
+	long ret;
+
+	/* The access is completed before the guest would be entered. */
+	m->run->immediate_exit = 1;
+	ret = mte_vcpu_ioctl(m, KVM_RUN, NULL);
+	m->run->immediate_exit = 0;
+	if (ret != -EINTR)
+		mte_die("the vCPU does not stop where it is: %ld", ret);
+}
+
+struct mte_stop mte_guest_try(struct mte_vm *m, mte_guest_function function,
+			      u64 arg0, u64 arg1, u64 *pstate)
+{
+	u64 entry_pstate, entry_sp;
+	struct mte_stop stop;
+
+	mte_guest_settle(m);
+	entry_pstate = get_reg(m, CORE_REG(regs.pstate));
+	entry_sp = get_reg(m, CORE_REG(sp_el1));
+
+	mte_guest_start(m, function, arg0, arg1, 0, 0);
+	stop = mte_guest_run(m);
+	if (stop.why != MTE_EXCEPTION)
+		return stop;
+
+	if (pstate)
+		*pstate = get_reg(m, CORE_REG(regs.pstate));
+	/* Back to where every call starts */
+	mte_guest_settle(m);
+	set_reg(m, CORE_REG(regs.pc), (uintptr_t)mte_guest_entry);
+	set_reg(m, CORE_REG(regs.pstate), entry_pstate);
+	set_reg(m, CORE_REG(sp_el1), entry_sp);
+	mte_guest_run(m);
+
+	return stop;
 }

@@ -1,0 +1,645 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * mte_guest_memory_test - tags of guest memory that the host's memory
+ * management, or the VMM, moves about under the guest
+ *
+ * Two properties for each thing that can happen to it:
+ *
+ *  - keeps_tags: tags that the guest set in all of its memory are the same
+ *    afterwards, for the guest and for KVM_ARM_MTE_COPY_TAGS, and so is the data.
+ *  - shows_no_stale_tags: a part of the memory has tags, the rest has data only
+ *    and lies in pages with stale tags. Afterwards the rest reads as zeros, and
+ *    the guest can have tags there like everywhere. The free pages that copies
+ *    go to have stale tags, too.
+ *
+ * What happens, each time with proof that it did:
+ *
+ *  - swapped out, and in again by the guest's access, by the VMM's through a
+ *    mapping without PROT_MTE, or by swapoff
+ *  - migrated: page by page (MADV_SOFT_OFFLINE), and by compaction
+ *  - looked at by KSM: pages with tags stay apart, those without may be merged
+ *    until the guest writes to them
+ *  - fork of the VMM: the guest's next write is to a copy
+ *  - transparent huge pages split, and pages collapsed into huge ones
+ *  - PROT_MTE on the VMM's own mapping, before and while the guest sets its tags
+ *
+ * When a huge page is split, the first page, the head, matters: its state must
+ * not become that of the others. With tags in the first page the others are in
+ * danger to show stale tags, without they are in danger to lose theirs.
+ *
+ * Two initialisers: a vCPU that touches a page for the first time, and the VMM
+ * that touches it in a second mapping of the memfd, with PROT_MTE. One is held
+ * as it is about to clear the tags (race_window.ko), the other one sets tags as
+ * soon as it is let to. They must not be lost.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest.h"
+#include "mte.h"
+
+#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
+
+#define IPA		MTE_REGION_IPA
+/* Some pages, or two huge ones */
+#define SMALL_SIZE	(64 * MTE_PAGE)
+#define HUGE_SIZE	(2 * MTE_BLOCK)
+#define FILLER_SIZE	(64UL << 20)
+
+#define TAGS		0x7a3e9d1UL
+#define LATER_TAGS	0x1a7e3d5UL
+#define SAME_DATA	0x5a5a5a5a5a5a5a5aUL
+
+#ifndef PROT_MTE
+#define PROT_MTE		0x20
+#endif
+#ifndef MADV_COLD
+#define MADV_COLD		20
+#endif
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT		21
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE		25
+#endif
+
+#define KSM			"/sys/kernel/mm/ksm/"
+#define SPLIT_HUGE_PAGES	"/sys/kernel/debug/split_huge_pages"
+#define COMPACT_MEMORY		"/proc/sys/vm/compact_memory"
+
+/* Long enough for the other side on a busy host, and it ends by itself. */
+#define HOLD_US		100000
+#define WINDOWS		16
+#define OPEN_TIMEOUT_MS	20000
+
+/* Beside an event in a case's arg: the tags are in the second, fourth... page */
+#define FROM_SECOND	0x100
+
+enum {
+	SWAP_IN_BY_GUEST,
+	SWAP_IN_BY_VMM,
+	SWAPOFF,
+	SOFT_OFFLINE,
+	COMPACTION,
+	MERGE,
+	FORK,
+	SPLIT_BY_COLD,
+	SPLIT_BY_PAGEOUT,
+	SPLIT_BY_UNMAP,
+	COLLAPSE,
+	MPROTECT,
+};
+
+static size_t size_of(const struct mte_case *c)
+{
+	if (c->arg == COLLAPSE)
+		return MTE_BLOCK;
+
+	return mte_unit(c->backing) == MTE_BLOCK ? HUGE_SIZE : SMALL_SIZE;
+}
+
+static void *page_at(struct mte_vm *m, size_t i)
+{
+	return mte_vm_hva(m) + i * MTE_PAGE;
+}
+
+/*
+ * What the first word of each page holds; the rest of it is zeros. For KSM
+ * there are two kinds of pages: one that has tags and is never the same as any
+ * other must not get in the way of those that have none. Swap has a short cut
+ * for pages with zeros only.
+ */
+static u64 data_of(const struct mte_case *c, size_t page)
+{
+	if (c->arg == MERGE)
+		return SAME_DATA + page % 2;
+	if (c->arg <= SWAPOFF && page % 8 < 2)
+		return 0;
+
+	return IPA + page * MTE_PAGE;
+}
+
+static void fill_data(const struct mte_case *c, struct mte_vm *m)
+{
+	size_t i;
+
+	for (i = 0; i < size_of(c) / MTE_PAGE; i++)
+		WRITE_ONCE(*(u64 *)page_at(m, i), data_of(c, i));
+}
+
+/*
+ * What can happen
+ */
+
+static void swap_out(struct mte_vm *m, size_t size)
+{
+	mte_need_swap();
+	mte_page_out(mte_vm_hva(m), size);
+	/* The pages for what comes back have seen other tags, which count. */
+	mte_dirty_free_memory();
+	mte_begin_counting_stale_pages();
+}
+
+static void swap_in_by_guest(const struct mte_case *c, struct mte_vm *m)
+{
+	swap_out(m, size_of(c));
+	mte_guest_load(m, IPA, size_of(c));
+}
+
+static void swap_in_by_vmm(const struct mte_case *c, struct mte_vm *m)
+{
+	size_t i;
+
+	swap_out(m, size_of(c));
+	for (i = 0; i < size_of(c) / MTE_PAGE; i++)
+		READ_ONCE(*(u64 *)page_at(m, i));
+}
+
+static void swap_off(const struct mte_case *c, struct mte_vm *m)
+{
+	swap_out(m, size_of(c));
+	mte_swap_off();
+}
+
+static void migrate_by_soft_offline(const struct mte_case *c, struct mte_vm *m)
+{
+	/* Each migration costs a page for good. */
+	size_t i, step = size_of(c) / MTE_PAGE / 4 + 1;
+
+	mte_vm_spare_huge_pages(m);
+	for (i = 0; i < size_of(c) / MTE_PAGE; i += step)
+		mte_migrate_page(page_at(m, i));
+}
+
+static void compact(const struct mte_case *c, struct mte_vm *m)
+{
+	size_t i, pages = size_of(c) / MTE_PAGE, moved = 0, tries;
+	u64 *pfns = calloc(pages, sizeof(*pfns));
+	int fd = open(COMPACT_MEMORY, O_WRONLY);
+
+	if (fd < 0)
+		mte_skip("no compact_memory: %s", strerror(errno));
+	for (i = 0; i < pages; i++)
+		pfns[i] = mte_pfn(page_at(m, i));
+	for (tries = 0; tries < 3 && !moved; tries++) {
+		if (pwrite(fd, "1", 1, 0) != 1)
+			mte_die("compact_memory: %s", strerror(errno));
+		for (i = 0; i < pages; i++)
+			moved += pfns[i] != mte_pfn(page_at(m, i));
+	}
+	close(fd);
+	free(pfns);
+	ksft_print_msg("%zu of %zu pages were migrated\n", moved, pages);
+	if (!moved)
+		mte_run_again("evidence void: compaction left all in place");
+}
+
+static void wait_for_ksm(void)
+{
+	unsigned long end = mte_tunable(KSM "full_scans") + 3;
+
+	while (mte_tunable(KSM "full_scans") < end)
+		usleep(1000);
+}
+
+static void part_has_tags(const struct mte_case *c);
+
+static void merge_same_pages(const struct mte_case *c, struct mte_vm *m)
+{
+	size_t i, merged = 0;
+	char *control = mmap(NULL, 2 * MTE_PAGE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (control == MAP_FAILED)
+		mte_die("no memory: %s", strerror(errno));
+	memset(control, 0xc3, 2 * MTE_PAGE);
+	if (madvise(control, 2 * MTE_PAGE, MADV_MERGEABLE) ||
+	    madvise(mte_vm_hva(m), size_of(c), MADV_MERGEABLE))
+		mte_die("no KSM: %s", strerror(errno));
+
+	mte_set_tunable(KSM "sleep_millisecs", 0);
+	mte_set_tunable(KSM "pages_to_scan", 10000);
+	mte_set_tunable(KSM "run", 1);
+	wait_for_ksm();
+	mte_expect(mte_pfn(control) == mte_pfn(control + MTE_PAGE),
+		   "evidence void: KSM does not even merge pages that have no tags");
+
+	/* The pages with even numbers have tags, if not all have. */
+	for (i = 3; i < size_of(c) / MTE_PAGE; i += 2)
+		merged += mte_pfn(page_at(m, i)) == mte_pfn(page_at(m, 1));
+	ksft_print_msg("%zu of %zu pages merged\n", merged, i / 2);
+	/*
+	 * Pages without tags need not be merged: when KSM write-protects one,
+	 * the older kernels' KVM maps it at once, and so gives it tags.
+	 */
+	mte_expect(!merged || c->run == part_has_tags,
+		   "pages that have tags were merged");
+}
+
+static void fork_and_write(const struct mte_case *c, struct mte_vm *m)
+{
+	size_t i, pages = size_of(c) / MTE_PAGE, copied = 0;
+	u64 *pfns = calloc(pages, sizeof(*pfns));
+	pid_t pid, parent = getpid();
+
+	mte_vm_spare_huge_pages(m);
+	for (i = 0; i < pages; i++)
+		pfns[i] = mte_pfn(page_at(m, i));
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (getppid() == parent)
+			pause();
+		_exit(0);
+	}
+	if (pid < 0)
+		mte_die("fork: %s", strerror(errno));
+
+	mte_guest_load(m, IPA, size_of(c));
+	mte_guest_store(m, IPA, size_of(c));
+	for (i = 0; i < pages; i++)
+		copied += pfns[i] != mte_pfn(page_at(m, i));
+	free(pfns);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	mte_expect(copied == pages, "evidence void: %zu of %zu pages were copied",
+		   copied, pages);
+}
+
+/* A page without tags in the first huge page */
+static void *split_at(const struct mte_case *c, struct mte_vm *m)
+{
+	return page_at(m, 300 + !(c->arg & FROM_SECOND));
+}
+
+static void expect_split(struct mte_vm *m, bool split)
+{
+	if (mte_in_huge_page(page_at(m, 1)) == split)
+		mte_die("evidence void: the huge page was %s",
+			split ? "not split" : "split too early");
+}
+
+static void split_by_cold(const struct mte_case *c, struct mte_vm *m)
+{
+	expect_split(m, false);
+	if (madvise(split_at(c, m), MTE_PAGE, MADV_COLD))
+		mte_die("MADV_COLD: %s", strerror(errno));
+	expect_split(m, true);
+}
+
+static void split_by_pageout(const struct mte_case *c, struct mte_vm *m)
+{
+	mte_need_swap();
+	expect_split(m, false);
+	if (madvise(split_at(c, m), MTE_PAGE, MADV_PAGEOUT))
+		mte_die("MADV_PAGEOUT: %s", strerror(errno));
+	expect_split(m, true);
+}
+
+/* What is mapped in part only is split when reclaim gets there, or on demand. */
+static void split_by_unmap(const struct mte_case *c, struct mte_vm *m)
+{
+	int fd = open(SPLIT_HUGE_PAGES, O_WRONLY);
+
+	if (fd < 0)
+		mte_skip("no split_huge_pages in debugfs");
+	expect_split(m, false);
+	if (madvise(split_at(c, m), MTE_PAGE, MADV_DONTNEED))
+		mte_die("MADV_DONTNEED: %s", strerror(errno));
+	if (write(fd, "1", 1) != 1)
+		mte_die("cannot split huge pages: %s", strerror(errno));
+	close(fd);
+	expect_split(m, true);
+	fill_data(c, m);
+}
+
+static void collapse(const struct mte_case *c, struct mte_vm *m)
+{
+	int tries, err = EAGAIN;
+
+	if (madvise(mte_vm_hva(m), MTE_BLOCK, MADV_HUGEPAGE))
+		mte_die("MADV_HUGEPAGE: %s", strerror(errno));
+	expect_split(m, true);
+	/* A page may be in use for a moment. */
+	for (tries = 0; tries < 100 && err; tries++) {
+		err = madvise(mte_vm_hva(m), MTE_BLOCK, MADV_COLLAPSE) ?
+		      errno : 0;
+		if (err == EINVAL && !tries)
+			mte_skip("kernel without MADV_COLLAPSE");
+		if (err)
+			usleep(10000);
+	}
+	if (err)
+		mte_run_again("MADV_COLLAPSE: %s", strerror(err));
+	/* Shared memory is not mapped again before somebody needs it. */
+	READ_ONCE(*(u64 *)page_at(m, 1));
+	expect_split(m, false);
+}
+
+/* There is no way back: mprotect() without PROT_MTE leaves it on. */
+static void mprotect_mte(const struct mte_case *c, struct mte_vm *m)
+{
+	size_t i;
+
+	if (mprotect(mte_vm_hva(m), size_of(c), PROT_READ | PROT_WRITE | PROT_MTE))
+		mte_skip("no PROT_MTE for this memory");
+	for (i = 0; i < size_of(c) / MTE_PAGE; i++)
+		READ_ONCE(*(u64 *)page_at(m, i));
+}
+
+static void (* const events[])(const struct mte_case *c, struct mte_vm *m) = {
+	[SWAP_IN_BY_GUEST] = swap_in_by_guest,
+	[SWAP_IN_BY_VMM] = swap_in_by_vmm,
+	[SWAPOFF] = swap_off,
+	[SOFT_OFFLINE] = migrate_by_soft_offline,
+	[COMPACTION] = compact,
+	[MERGE] = merge_same_pages,
+	[FORK] = fork_and_write,
+	[SPLIT_BY_COLD] = split_by_cold,
+	[SPLIT_BY_PAGEOUT] = split_by_pageout,
+	[SPLIT_BY_UNMAP] = split_by_unmap,
+	[COLLAPSE] = collapse,
+	[MPROTECT] = mprotect_mte,
+};
+
+static void happen(const struct mte_case *c, struct mte_vm *m)
+{
+	events[c->arg & ~FROM_SECOND](c, m);
+}
+
+/*
+ * What must hold before and afterwards
+ */
+
+static char *map_filler(void)
+{
+	char *filler = mmap(NULL, FILLER_SIZE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (filler == MAP_FAILED)
+		mte_die("no memory: %s", strerror(errno));
+
+	return filler;
+}
+
+/*
+ * Compaction moves pages to free ones above them. What is allocated before, or
+ * else what is allocated afterwards, lies above.
+ */
+static void fill_data_below_free_memory(const struct mte_case *c,
+					struct mte_vm *m)
+{
+	char *before = map_filler(), *after;
+
+	fill_data(c, m);
+	after = map_filler();
+	munmap(before, FILLER_SIZE);
+	munmap(after, FILLER_SIZE);
+}
+
+static struct mte_vm *create_vm(const struct mte_case *c)
+{
+	struct mte_vm *m;
+
+	mte_dirty_free_memory();
+	m = mte_vm_create(true);
+	mte_vm_add_memory(m, c->backing, size_of(c));
+	if (c->arg == COMPACTION)
+		fill_data_below_free_memory(c, m);
+	else
+		fill_data(c, m);
+	if (c->backing == MTE_THP && !mte_is_huge(m))
+		mte_run_again("no transparent huge page to be had");
+
+	return m;
+}
+
+static void expect_tags_and_data(const struct mte_case *c, struct mte_vm *m,
+				 u64 pattern)
+{
+	size_t i, bad = 0;
+
+	mte_expect_ioctl_reads(m, IPA, size_of(c), pattern, "afterwards");
+	mte_expect_guest_sees(m, IPA, size_of(c), pattern, "afterwards");
+	for (i = 0; i < size_of(c) / MTE_PAGE; i++)
+		bad += READ_ONCE(*(u64 *)page_at(m, i)) != data_of(c, i);
+	mte_expect(!bad, "%zu pages have wrong data", bad);
+}
+
+static void keeps_tags(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm(c);
+
+	mte_guest_set_pattern(m, IPA, size_of(c), TAGS);
+	happen(c, m);
+	expect_tags_and_data(c, m, TAGS);
+}
+
+/*
+ * Every other page has tags, or every other huge page if that is what tags are
+ * kept for. With transparent huge pages the guest has them in pages.
+ */
+static void part_has_tags(const struct mte_case *c)
+{
+	size_t run = c->backing == MTE_THP ? MTE_PAGE : mte_unit(c->backing);
+	u64 pattern = TAGS | MTE_STRIPES(__builtin_ctzl(run / MTE_PAGE),
+					 c->arg & FROM_SECOND);
+	u64 ipa = c->arg & FROM_SECOND ? IPA + run : IPA;
+	struct mte_vm *m = create_vm(c);
+
+	mte_tag_program_memory(m);
+	mte_begin_counting_stale_pages();
+	if (c->backing == MTE_THP)
+		mte_vm_log_dirty_pages(m, true);
+	for (; ipa < IPA + size_of(c); ipa += 2 * run) {
+		if (c->backing == MTE_THP)
+			mte_guest_set_pattern(m, ipa, run, pattern);
+		else
+			mte_write_pattern(m, ipa, run, pattern);
+	}
+	happen(c, m);
+	expect_tags_and_data(c, m, pattern);
+	mte_end_counting_stale_pages();
+
+	mte_guest_set_pattern(m, IPA, size_of(c), LATER_TAGS);
+	expect_tags_and_data(c, m, LATER_TAGS);
+}
+
+/*
+ * Races
+ */
+
+static void mprotect_pages(struct mte_helper *h)
+{
+	h->ret = mprotect(h->addr, h->size, PROT_READ | PROT_WRITE | PROT_MTE) ?
+		 errno : 0;
+}
+
+/*
+ * While the VMM sets PROT_MTE on one page after the other, the guest sets and
+ * reads its tags there, for the first time, and in the page before.
+ */
+static void mprotect_beside_guest(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm(c);
+	struct mte_helper h = {
+		.work = mprotect_pages,
+		.size = c->backing == MTE_THP ? MTE_PAGE : mte_unit(c->backing),
+	};
+	size_t range = c->backing == MTE_HUGETLB ? HUGE_SIZE : SMALL_SIZE;
+	size_t done, length;
+	u64 ipa, pattern = TAGS;
+	bool ok = true;
+
+	mte_helper_start(&h);
+	for (done = h.size; done <= range && ok; done += h.size, pattern++) {
+		length = done > h.size ? 2 * h.size : h.size;
+		ipa = IPA + done - length;
+		h.addr = mte_vm_hva(m) + done - h.size;
+
+		mte_helper_go(&h);
+		mte_guest_set_pattern(m, ipa, length, pattern);
+		ok = mte_expect_guest_sees(m, ipa, length, pattern,
+					   "beside mprotect");
+		mte_helper_wait(&h);
+		if (h.ret == EINVAL && done == h.size)
+			mte_skip("no PROT_MTE for this memory");
+		if (h.ret)
+			mte_die("mprotect: %s", strerror(h.ret));
+		ok &= mte_expect_guest_sees(m, ipa, length, pattern,
+					    "after mprotect");
+	}
+	mte_helper_end(&h);
+
+	mte_guest_set_pattern(m, IPA, range, TAGS);
+	mte_expect_ioctl_reads(m, IPA, range, TAGS, "at the end");
+}
+
+/* A second mapping of all of a memfd's memory, with PROT_MTE */
+static char *map_tagged_alias(struct mte_vm *m)
+{
+	char *alias = mremap(mte_vm_hva(m), 0, SMALL_SIZE, MREMAP_MAYMOVE);
+
+	if (alias == MAP_FAILED ||
+	    mprotect(alias, SMALL_SIZE, PROT_READ | PROT_WRITE | PROT_MTE))
+		mte_die("no second mapping: %s", strerror(errno));
+
+	return alias;
+}
+
+static void touch_alias(struct mte_helper *h)
+{
+	WRITE_ONCE(*h->addr, 1);
+}
+
+static void touch_in_guest(struct mte_helper *h)
+{
+	mte_guest_store(h->m, h->ipa, MTE_PAGE);
+}
+
+/* The helper is held before it clears tags; @c->arg: it is the vCPU. */
+static void alias_races_guest(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm(c);
+	char *alias = map_tagged_alias(m);
+	struct mte_helper h = {
+		.work = c->arg ? touch_in_guest : touch_alias,
+		.m = m,
+	};
+	unsigned int i, hit = 0, lost = 0;
+
+	if (!race_window_loaded())
+		mte_skip("race_window.ko is not loaded");
+	mte_tag_program_memory(m);
+	mte_guest_store(m, IPA, MTE_PAGE);
+	mte_helper_start(&h);
+
+	for (i = 1; i <= WINDOWS; i++) {
+		h.ipa = IPA + i * MTE_PAGE;
+		h.addr = alias + i * MTE_PAGE;
+		if (!race_window_arm("mte_clear_page_tags", h.tid, HOLD_US))
+			mte_die("cannot probe mte_clear_page_tags()");
+		mte_helper_go(&h);
+		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))
+			hit++;
+		if (c->arg)
+			mte_vmm_set_pattern(h.addr, h.ipa, MTE_PAGE, TAGS);
+		else
+			mte_guest_set_pattern(m, h.ipa, MTE_PAGE, TAGS);
+		race_window_release();
+		mte_helper_wait(&h);
+		race_window_disarm();
+		lost += !mte_expect_ioctl_reads(m, h.ipa, MTE_PAGE, TAGS,
+						"tags set meanwhile");
+	}
+	mte_helper_end(&h);
+
+	ksft_print_msg("windows tried %u, hit %u, lost %u\n", WINDOWS, hit, lost);
+	mte_expect(hit, "evidence void: no window was hit");
+	mte_expect_guest_sees(m, IPA + MTE_PAGE, WINDOWS * MTE_PAGE, TAGS,
+			      "at the end");
+}
+
+#define ON_SWAP		(MTE_ON_SMALL | BIT(MTE_THP))
+#define ON_PRIVATE	(MTE_ON_ALL_SIZES & ~BIT(MTE_MEMFD))
+#define ON_THP		BIT(MTE_THP)
+
+static const struct mte_case cases[] = {
+	{ "swap_in_by_guest_keeps_tags", keeps_tags, ON_SWAP, SWAP_IN_BY_GUEST },
+	{ "swap_in_by_guest_shows_no_stale_tags",
+	  part_has_tags, ON_SWAP, SWAP_IN_BY_GUEST },
+	{ "swap_in_by_vmm_keeps_tags", keeps_tags, ON_SWAP, SWAP_IN_BY_VMM },
+	{ "swap_in_by_vmm_shows_no_stale_tags",
+	  part_has_tags, ON_SWAP, SWAP_IN_BY_VMM },
+	{ "swapoff_keeps_tags", keeps_tags, ON_SWAP, SWAPOFF },
+	{ "swapoff_shows_no_stale_tags", part_has_tags, ON_SWAP, SWAPOFF },
+
+	{ "soft_offline_keeps_tags", keeps_tags, MTE_ON_ALL_SIZES, SOFT_OFFLINE },
+	{ "soft_offline_shows_no_stale_tags",
+	  part_has_tags, MTE_ON_ALL_SIZES, SOFT_OFFLINE },
+	{ "compaction_keeps_tags", keeps_tags, MTE_ON_SMALL, COMPACTION },
+	{ "compaction_shows_no_stale_tags",
+	  part_has_tags, MTE_ON_SMALL, COMPACTION },
+	{ "ksm_keeps_tags", keeps_tags, MTE_ON_ANON, MERGE },
+	{ "ksm_shows_no_stale_tags", part_has_tags, MTE_ON_ANON, MERGE },
+	{ "fork_keeps_tags", keeps_tags, ON_PRIVATE, FORK },
+	{ "fork_shows_no_stale_tags", part_has_tags, ON_PRIVATE, FORK },
+
+	{ "split_by_madv_cold_keeps_tags",
+	  part_has_tags, ON_THP, SPLIT_BY_COLD | FROM_SECOND },
+	{ "split_by_madv_cold_shows_no_stale_tags",
+	  part_has_tags, ON_THP, SPLIT_BY_COLD },
+	{ "split_by_madv_pageout_keeps_tags",
+	  part_has_tags, ON_THP, SPLIT_BY_PAGEOUT | FROM_SECOND },
+	{ "split_by_madv_pageout_shows_no_stale_tags",
+	  part_has_tags, ON_THP, SPLIT_BY_PAGEOUT },
+	{ "split_of_partly_mapped_page_keeps_tags",
+	  part_has_tags, ON_THP, SPLIT_BY_UNMAP | FROM_SECOND },
+	{ "split_of_partly_mapped_page_shows_no_stale_tags",
+	  part_has_tags, ON_THP, SPLIT_BY_UNMAP },
+	{ "collapse_keeps_tags", keeps_tags, MTE_ON_SMALL, COLLAPSE },
+	{ "collapse_shows_no_stale_tags", part_has_tags, MTE_ON_SMALL, COLLAPSE },
+
+	{ "mprotect_mte_keeps_tags", keeps_tags, MTE_ON_ALL_SIZES, MPROTECT },
+	{ "mprotect_mte_shows_no_stale_tags",
+	  part_has_tags, MTE_ON_ALL_SIZES, MPROTECT },
+	{ "mprotect_mte_beside_running_vcpu_loses_no_tags",
+	  mprotect_beside_guest, MTE_ON_ALL_SIZES },
+	{ "guest_beside_first_touch_of_tagged_alias_loses_no_tags",
+	  alias_races_guest, BIT(MTE_MEMFD), false },
+	{ "tagged_alias_beside_first_touch_of_guest_loses_no_tags",
+	  alias_races_guest, BIT(MTE_MEMFD), true },
+};
+
+int main(void)
+{
+	mte_run_cases(cases, ARRAY_LEN(cases));
+}

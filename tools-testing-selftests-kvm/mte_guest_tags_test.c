@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * mte_guest_tags_test - tags of guest memory when what is mapped changes
+ *
+ * Free memory is made to carry a known, non-zero tag first. Whatever KVM then
+ * does to give the guest its memory, in pages or in blocks, the guest and
+ * KVM_ARM_MTE_COPY_TAGS see no tag that nobody set for this guest, and all tags
+ * that somebody did:
+ *
+ *  - Dirty logging has KVM map single pages. When it is switched off, the next
+ *    write is a permission fault that puts a block in their place. The other
+ *    pages of that block are new to the guest.
+ *  - Tags that the guest sets in such a block are there for the ioctl, too, and
+ *    move with the page when it is migrated.
+ *  - A huge page of which the guest gets single pages, for the sake of dirty
+ *    logging or because IPA and memory are aligned differently.
+ *  - A huge page of which the VMM wrote the tags of one page.
+ *  - Reading tags that are not there is nothing that the kernel warns of.
+ *  - Dirty logging switched on and off again, a slot deleted and made again.
+ *  - New memory behind a slot, after the old one was given back.
+ *  - The next VM that gets the same pages.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "kselftest.h"
+#include "mte.h"
+
+#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
+
+#define IPA		MTE_REGION_IPA
+#define SIZE		(2 * MTE_BLOCK)
+
+#define TAGS		0x6e57a65UL
+/* The previous owner's; nothing like it can come from anywhere else. */
+#define OLD_TAGS	0x9ULL
+
+/* How many VMs may come and stay before one gets memory of the first one */
+#define MAX_NEXT_VMS	48
+
+static void need_huge_page(const struct mte_case *c, struct mte_vm *m)
+{
+	if (c->backing == MTE_THP && !mte_is_huge(m))
+		mte_run_again("no transparent huge page to be had");
+}
+
+/* Memory with data in it, but no tags other than stale ones */
+static struct mte_vm *create_vm_on_dirty_memory(const struct mte_case *c)
+{
+	struct mte_vm *m;
+
+	mte_dirty_free_memory();
+	m = mte_vm_create(true);
+	mte_vm_add_memory(m, c->backing, SIZE);
+	mte_vmm_touch(m, SIZE);
+	need_huge_page(c, m);
+	mte_tag_program_memory(m);
+
+	return m;
+}
+
+static struct mte_vm *create_vm_with_tags(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+
+	mte_vm_add_memory(m, c->backing, SIZE);
+	mte_guest_store(m, IPA, SIZE);
+	need_huge_page(c, m);
+	mte_guest_set_pattern(m, IPA, SIZE, TAGS);
+
+	return m;
+}
+
+static void expect_tags(struct mte_vm *m, u64 pattern, const char *when)
+{
+	mte_expect_ioctl_reads(m, IPA, SIZE, pattern, when);
+	mte_expect_guest_sees(m, IPA, SIZE, pattern, when);
+}
+
+/* The guest has the first page of each block; a block takes its place. */
+static void make_blocks_by_permission_fault(struct mte_vm *m)
+{
+	u64 ipa;
+
+	mte_vm_log_dirty_pages(m, true);
+	for (ipa = IPA; ipa < IPA + SIZE; ipa += MTE_BLOCK)
+		mte_guest_load(m, ipa, MTE_PAGE);
+	mte_vm_log_dirty_pages(m, false);
+	for (ipa = IPA; ipa < IPA + SIZE; ipa += MTE_BLOCK)
+		mte_guest_store(m, ipa, MTE_PAGE);
+}
+
+static void permission_fault(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_on_dirty_memory(c);
+
+	mte_begin_counting_stale_pages();
+	make_blocks_by_permission_fault(m);
+	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO,
+			      "blocks in the place of pages");
+	mte_end_counting_stale_pages();
+	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO,
+			       "blocks in the place of pages");
+}
+
+static void permission_fault_then_tags(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_on_dirty_memory(c);
+	char *page = mte_vm_hva(m) + MTE_BLOCK - MTE_PAGE;
+
+	make_blocks_by_permission_fault(m);
+	mte_guest_set_pattern(m, IPA, SIZE, TAGS);
+	mte_expect_ioctl_reads(m, IPA, SIZE, TAGS, "tags set in a new block");
+
+	mte_vm_spare_huge_pages(m);
+	mte_migrate_page(page);
+	expect_tags(m, TAGS, "after migration of the block's last page");
+}
+
+static void touch_while_logging(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_on_dirty_memory(c);
+
+	mte_begin_counting_stale_pages();
+	mte_vm_log_dirty_pages(m, true);
+	mte_guest_load(m, IPA, MTE_PAGE);
+	expect_tags(m, MTE_ALL_ZERO, "single pages, loads");
+	mte_guest_store(m, IPA, SIZE);
+	mte_end_counting_stale_pages();
+	expect_tags(m, MTE_ALL_ZERO, "single pages, stores");
+}
+
+static void misaligned_slot(const struct mte_case *c)
+{
+	struct mte_vm *m;
+
+	mte_dirty_free_memory();
+	m = mte_vm_create(true);
+	mte_vm_add_misaligned_memory(m, c->backing, SIZE);
+	mte_vmm_touch(m, SIZE);
+	need_huge_page(c, m);
+	mte_tag_program_memory(m);
+
+	mte_begin_counting_stale_pages();
+	mte_guest_store(m, IPA, MTE_PAGE);
+	expect_tags(m, MTE_ALL_ZERO, "misaligned slot");
+	mte_end_counting_stale_pages();
+}
+
+static void write_one_page(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_on_dirty_memory(c);
+	u64 page = IPA + 7 * MTE_PAGE;
+
+	mte_begin_counting_stale_pages();
+	mte_write_pattern(m, page, MTE_PAGE, TAGS);
+	mte_expect_ioctl_reads(m, IPA, page - IPA, MTE_ALL_ZERO,
+			       "before the page written");
+	mte_expect_guest_sees(m, IPA, page - IPA, MTE_ALL_ZERO,
+			      "before the page written");
+	mte_expect_guest_sees(m, page, MTE_PAGE, TAGS, "page written");
+	page += MTE_PAGE;
+	mte_expect_ioctl_reads(m, page, IPA + SIZE - page, MTE_ALL_ZERO,
+			       "behind the page written");
+	mte_expect_guest_sees(m, page, IPA + SIZE - page, MTE_ALL_ZERO,
+			      "behind the page written");
+	mte_end_counting_stale_pages();
+}
+
+static void read_without_tags(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_on_dirty_memory(c);
+
+	mte_begin_watching_for_warnings();
+	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "no tags yet");
+	mte_write_pattern(m, IPA, MTE_PAGE, TAGS);
+	mte_expect_ioctl_reads(m, IPA, MTE_PAGE, TAGS, "one page written");
+	mte_end_watching_for_warnings();
+}
+
+static void logging_on_and_off(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_tags(c);
+
+	mte_vm_log_dirty_pages(m, true);
+	mte_guest_store(m, IPA, SIZE / 2);
+	expect_tags(m, TAGS, "logging");
+	mte_vm_log_dirty_pages(m, false);
+	mte_guest_store(m, IPA, SIZE);
+	expect_tags(m, TAGS, "not logging any more");
+}
+
+static void slot_made_again(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_tags(c);
+
+	mte_vm_delete_slot(m);
+	mte_vm_make_slot_again(m);
+	expect_tags(m, TAGS, "slot made again");
+	mte_vm_delete_slot(m);
+	mte_vm_make_slot_again(m);
+	mte_guest_store(m, IPA, SIZE);
+	expect_tags(m, TAGS, "slot made again, stores");
+}
+
+/* The page frames behind the test memory at some time */
+static u64 old_pfns[SIZE / MTE_PAGE];
+
+static int compare_pfns(const void *a, const void *b)
+{
+	u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void remember_pages(struct mte_vm *m)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(old_pfns); i++)
+		old_pfns[i] = mte_pfn(mte_vm_hva(m) + i * MTE_PAGE);
+	qsort(old_pfns, ARRAY_LEN(old_pfns), sizeof(old_pfns[0]), compare_pfns);
+}
+
+static bool some_pages_again(struct mte_vm *m)
+{
+	size_t i, again = 0;
+	u64 pfn;
+
+	for (i = 0; i < ARRAY_LEN(old_pfns); i++) {
+		pfn = mte_pfn(mte_vm_hva(m) + i * MTE_PAGE);
+		again += !!bsearch(&pfn, old_pfns, ARRAY_LEN(old_pfns),
+				   sizeof(old_pfns[0]), compare_pfns);
+	}
+	ksft_print_msg("%zu of %zu pages are some of the old ones\n", again,
+		       ARRAY_LEN(old_pfns));
+
+	return again;
+}
+
+static struct mte_vm *create_vm_with_old_tags(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+
+	mte_vm_add_memory(m, c->backing, SIZE);
+	mte_guest_store(m, IPA, SIZE);
+	need_huge_page(c, m);
+	mte_guest_set_pattern(m, IPA, SIZE, OLD_TAGS);
+	remember_pages(m);
+
+	return m;
+}
+
+static void new_memory_behind_slot(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c);
+
+	if (madvise(mte_vm_hva(m), SIZE,
+		    c->backing == MTE_MEMFD ? MADV_REMOVE : MADV_DONTNEED))
+		mte_skip("memory cannot be given back: %s", strerror(errno));
+	mte_guest_store(m, IPA, SIZE);
+	expect_tags(m, MTE_ALL_ZERO, "new memory");
+	if (!some_pages_again(m))
+		mte_run_again("evidence void: all pages are others");
+}
+
+static void next_vm(const struct mte_case *c)
+{
+	struct mte_vm *m = create_vm_with_old_tags(c);
+	unsigned int vms;
+
+	mte_vm_destroy(m);
+	/* Whoever gets other pages keeps them, until the old ones' turn comes. */
+	for (vms = 0; vms < MAX_NEXT_VMS; vms++) {
+		m = mte_vm_create(true);
+		mte_vm_add_memory(m, c->backing, SIZE);
+		mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO,
+				       "next VM, ioctl first");
+		mte_vmm_touch(m, SIZE);
+		expect_tags(m, MTE_ALL_ZERO, "next VM");
+		if (some_pages_again(m))
+			return;
+	}
+	mte_run_again("evidence void: all pages are others");
+}
+
+static const struct mte_case cases[] = {
+	{ "block_made_by_permission_fault_shows_no_stale_tags",
+	  permission_fault, MTE_ON_ALL_SIZES },
+	{ "block_made_by_permission_fault_keeps_tags",
+	  permission_fault_then_tags, MTE_ON_ALL_SIZES },
+	{ "touch_while_logging_shows_no_stale_tags",
+	  touch_while_logging, MTE_ON_ALL_SIZES },
+	{ "misaligned_slot_shows_no_stale_tags",
+	  misaligned_slot, MTE_ON_ALL_SIZES },
+	{ "write_of_one_page_shows_no_stale_tags_beside_it",
+	  write_one_page, MTE_ON_ALL_SIZES },
+	{ "ioctl_reads_untagged_memory_without_a_warning",
+	  read_without_tags, MTE_ON_ALL_SIZES },
+	{ "dirty_logging_on_and_off_keeps_tags",
+	  logging_on_and_off, MTE_ON_ALL_SIZES },
+	{ "slot_made_again_keeps_tags", slot_made_again, MTE_ON_ALL_SIZES },
+	{ "new_memory_behind_slot_shows_no_stale_tags",
+	  new_memory_behind_slot, MTE_ON_ALL_SIZES },
+	/* A huge page of the same place is too rare to wait for. */
+	{ "next_vm_sees_no_tags_of_the_last", next_vm,
+	  MTE_ON_ALL_SIZES & ~BIT(MTE_THP) },
+};
+
+int main(void)
+{
+	mte_run_cases(cases, ARRAY_LEN(cases));
+}

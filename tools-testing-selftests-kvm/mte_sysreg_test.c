@@ -1,0 +1,655 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * mte_sysreg_test - what a guest and its VMM see of MTE beside the tags
+ *
+ * ONE_REG:
+ *  - RGSR_EL1, GCR_EL1, TFSR_EL1 and TFSRE0_EL1 can be read and written and are
+ *    in KVM_GET_REG_LIST if the VM has MTE; else they are not there at all
+ *  - the guest reads what the VMM wrote, and the VMM what the guest wrote
+ *  - ID_AA64PFR1_EL1.MTE is zero in a VM without MTE and not in one with it,
+ *    for the guest as for the VMM
+ *
+ * The guest:
+ *  - without MTE these four, GMID_EL1 and cache maintenance of tags by set and
+ *    way are undefined
+ *  - with MTE all of that works, and GMID_EL1 holds a block size that exists
+ *  - an exception that KVM injects sets PSTATE.TCO, as one taken in hardware
+ *    does
+ *
+ * Switching: the registers of two guests with MTE keep their values while these
+ * two, a guest without MTE and the VMM, which uses IRG and asynchronous tag
+ * checks itself, take turns on one CPU. Once in turn, once whenever the
+ * scheduler says so.
+ *
+ * The capability:
+ *  - a vCPU that starts in AArch32 is refused in a VM with MTE
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <linux/kvm.h>
+#include <asm/hwcap.h>
+
+#include "kselftest.h"
+#include "mte_compat.h"
+#include "mte.h"
+
+#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
+
+#define ID_AA64PFR1_EL1		ARM64_SYS_REG(3, 0, 0, 4, 1)
+#define MTE_LEVEL(v)		(((v) >> 8) & 0xf)
+
+#define TCO			BIT(25)
+
+#define ESR_EC(esr)		((esr) >> 26 & 0x3f)
+#define EC_UNKNOWN		0x00UL
+/* FEAT_IDST: how a read of an ID register that is not there is reported */
+#define EC_SYSREG		0x18UL
+#define EC_DABT_SAME_EL		0x25UL
+
+#ifndef PR_SET_TAGGED_ADDR_CTRL
+#define PR_SET_TAGGED_ADDR_CTRL	55
+#define PR_TAGGED_ADDR_ENABLE	BIT(0)
+#endif
+#ifndef PR_MTE_TCF_ASYNC
+#define PR_MTE_TCF_ASYNC	BIT(2)
+#define PR_MTE_TAG_SHIFT	3
+#endif
+
+#define ROUNDS			300
+/*
+ * How long a guest watches its registers, and how often: at least so often, and
+ * on until there were so many context switches, but not for ever
+ */
+#define GUEST_ROUNDS		20000
+#define GUEST_CALLS		40
+#define GUEST_CALLS_MAX		2000
+#define SWITCHES		40
+
+/*
+ * The guest's side: accessors by encoding, as the assembler need not know the
+ * names.
+ */
+#define READER(name, encoding)						\
+static u64 read_##name(u64 a, u64 b, u64 c, u64 d)			\
+{									\
+	u64 value;							\
+									\
+	asm volatile("mrs %0, " encoding : "=r" (value));		\
+	return value;							\
+}
+
+#define WRITER(name, encoding)						\
+static u64 write_##name(u64 value, u64 b, u64 c, u64 d)			\
+{									\
+	asm volatile("msr " encoding ", %0" : : "r" (value));		\
+	return 0;							\
+}
+
+READER(rgsr, "S3_0_C1_C0_5")
+WRITER(rgsr, "S3_0_C1_C0_5")
+READER(gcr, "S3_0_C1_C0_6")
+WRITER(gcr, "S3_0_C1_C0_6")
+READER(tfsr, "S3_0_C5_C6_0")
+WRITER(tfsr, "S3_0_C5_C6_0")
+READER(tfsre0, "S3_0_C5_C6_1")
+WRITER(tfsre0, "S3_0_C5_C6_1")
+READER(gmid, "S3_1_C0_C0_4")
+READER(id_aa64pfr1, "S3_0_C0_C4_1")
+
+#define NR_REGS			4
+
+static const struct {
+	const char *name;
+	u64 id;
+	mte_guest_function read;
+	mte_guest_function write;
+	/* The bits that hold something */
+	u64 mask;
+} regs[NR_REGS] = {
+	{ "RGSR_EL1", ARM64_SYS_REG(3, 0, 1, 0, 5), read_rgsr, write_rgsr,
+	  0xffff0f },
+	{ "GCR_EL1", ARM64_SYS_REG(3, 0, 1, 0, 6), read_gcr, write_gcr,
+	  0x1ffff },
+	{ "TFSR_EL1", ARM64_SYS_REG(3, 0, 5, 6, 0), read_tfsr, write_tfsr,
+	  0x3 },
+	{ "TFSRE0_EL1", ARM64_SYS_REG(3, 0, 5, 6, 1), read_tfsre0,
+	  write_tfsre0, 0x3 },
+};
+
+#define SET_WAY(name, operands)						\
+static u64 dc_##name(u64 set_way, u64 b, u64 c, u64 d)			\
+{									\
+	asm volatile("sys " operands ", %0" : : "r" (set_way) : "memory"); \
+	return 0;							\
+}
+
+SET_WAY(igsw, "#0, c7, c6, #4")
+SET_WAY(igdsw, "#0, c7, c6, #6")
+SET_WAY(cgsw, "#0, c7, c10, #4")
+SET_WAY(cgdsw, "#0, c7, c10, #6")
+SET_WAY(cigsw, "#0, c7, c14, #4")
+SET_WAY(cigdsw, "#0, c7, c14, #6")
+
+static const struct {
+	const char *name;
+	mte_guest_function function;
+} set_way_ops[] = {
+	{ "DC IGSW", dc_igsw },
+	{ "DC IGDSW", dc_igdsw },
+	{ "DC CGSW", dc_cgsw },
+	{ "DC CGDSW", dc_cgdsw },
+	{ "DC CIGSW", dc_cigsw },
+	{ "DC CIGDSW", dc_cigdsw },
+};
+
+/* A value of the bits that register @i has, different for each @seed */
+static u64 value_of(unsigned int i, u64 seed)
+{
+	u64 x = (seed + i + 1) * 0x9e3779b97f4a7c15UL;
+
+	return (x >> 20) & regs[i].mask;
+}
+
+/*
+ * The VMM's side
+ */
+
+static long get_reg(struct mte_vm *m, u64 id, u64 *value)
+{
+	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)value };
+
+	return mte_vcpu_ioctl(m, KVM_GET_ONE_REG, &reg);
+}
+
+static long set_reg(struct mte_vm *m, u64 id, u64 value)
+{
+	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
+
+	return mte_vcpu_ioctl(m, KVM_SET_ONE_REG, &reg);
+}
+
+static u64 call_guest(struct mte_vm *m, mte_guest_function function, u64 arg0,
+		      u64 arg1, const char *what)
+{
+	struct mte_stop stop = mte_guest_try(m, function, arg0, arg1, NULL);
+
+	if (stop.why == MTE_EXCEPTION)
+		mte_expect(false, "%s: exception in the guest, ESR %#lx", what,
+			   (unsigned long)stop.value);
+	else if (stop.why != MTE_RETURNED)
+		mte_die("%s: the guest stopped for reason %d, value %#lx", what,
+			stop.why, (unsigned long)stop.value);
+
+	return stop.why == MTE_RETURNED ? stop.value : ~0UL;
+}
+
+static void expect_undefined(struct mte_vm *m, mte_guest_function function,
+			     const char *what)
+{
+	struct mte_stop stop = mte_guest_try(m, function, 0, 0, NULL);
+	bool undefined = stop.why == MTE_EXCEPTION &&
+			 (ESR_EC(stop.value) == EC_UNKNOWN ||
+			  (function == read_gmid &&
+			   ESR_EC(stop.value) == EC_SYSREG));
+
+	mte_expect(undefined, "%s: %s, value %#lx", what,
+		   stop.why == MTE_EXCEPTION ? "another exception" :
+		   "not undefined", (unsigned long)stop.value);
+}
+
+static bool in_reg_list(struct mte_vm *m, u64 id)
+{
+	struct kvm_reg_list probe = { .n = 0 }, *list;
+	bool found = false;
+	u64 i;
+
+	if (mte_vcpu_ioctl(m, KVM_GET_REG_LIST, &probe) != -E2BIG)
+		mte_die("KVM_GET_REG_LIST does not tell the length");
+	list = calloc(1, sizeof(*list) + probe.n * sizeof(list->reg[0]));
+	list->n = probe.n;
+	if (mte_vcpu_ioctl(m, KVM_GET_REG_LIST, list))
+		mte_die("KVM_GET_REG_LIST failed");
+	for (i = 0; i < list->n; i++)
+		found |= list->reg[i] == id;
+	free(list);
+
+	return found;
+}
+
+static void one_reg_with_mte(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+	u64 value, seed;
+	unsigned int i;
+	long ret;
+
+	for (i = 0; i < NR_REGS; i++) {
+		mte_expect(in_reg_list(m, regs[i].id), "%s is not in the list",
+			   regs[i].name);
+		for (seed = 0; seed < 8; seed++) {
+			ret = set_reg(m, regs[i].id, value_of(i, seed));
+			mte_expect(!ret, "%s: cannot be written: %ld",
+				   regs[i].name, ret);
+			ret = get_reg(m, regs[i].id, &value);
+			mte_expect(!ret && value == value_of(i, seed),
+				   "%s: %ld, read %#lx, not %#lx", regs[i].name,
+				   ret, (unsigned long)value,
+				   (unsigned long)value_of(i, seed));
+		}
+	}
+}
+
+static void one_reg_without_mte(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(false);
+	unsigned int i;
+	u64 value;
+	long ret;
+
+	for (i = 0; i < NR_REGS; i++) {
+		mte_expect(!in_reg_list(m, regs[i].id), "%s is in the list",
+			   regs[i].name);
+		ret = get_reg(m, regs[i].id, &value);
+		mte_expect(ret == -ENOENT, "%s: read returned %ld",
+			   regs[i].name, ret);
+		ret = set_reg(m, regs[i].id, 0);
+		mte_expect(ret == -ENOENT, "%s: write returned %ld",
+			   regs[i].name, ret);
+	}
+}
+
+static void one_reg_is_the_guests(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+	u64 value, seed;
+	unsigned int i;
+
+	for (seed = 0; seed < 8; seed++) {
+		for (i = 0; i < NR_REGS; i++)
+			set_reg(m, regs[i].id, value_of(i, seed));
+		for (i = 0; i < NR_REGS; i++) {
+			value = call_guest(m, regs[i].read, 0, 0, regs[i].name);
+			mte_expect(value == value_of(i, seed),
+				   "%s: the guest reads %#lx, not %#lx",
+				   regs[i].name, (unsigned long)value,
+				   (unsigned long)value_of(i, seed));
+			call_guest(m, regs[i].write, value_of(i, ~seed), 0,
+				   regs[i].name);
+		}
+		for (i = 0; i < NR_REGS; i++) {
+			value = 0;
+			get_reg(m, regs[i].id, &value);
+			mte_expect(value == value_of(i, ~seed),
+				   "%s: the VMM reads %#lx, not the guest's %#lx",
+				   regs[i].name, (unsigned long)value,
+				   (unsigned long)value_of(i, ~seed));
+		}
+	}
+}
+
+static void id_register(const struct mte_case *c)
+{
+	struct mte_vm *with = mte_vm_create(true);
+	struct mte_vm *without = mte_vm_create(false);
+	u64 value = 0;
+
+	mte_expect(!get_reg(with, ID_AA64PFR1_EL1, &value) &&
+		   MTE_LEVEL(value) >= 2,
+		   "with MTE, the VMM reads %#lx", (unsigned long)value);
+	value = call_guest(with, read_id_aa64pfr1, 0, 0, "ID_AA64PFR1_EL1");
+	mte_expect(MTE_LEVEL(value) >= 2, "with MTE, the guest reads %#lx",
+		   (unsigned long)value);
+
+	value = ~0UL;
+	mte_expect(!get_reg(without, ID_AA64PFR1_EL1, &value) &&
+		   !MTE_LEVEL(value),
+		   "without MTE, the VMM reads %#lx", (unsigned long)value);
+	value = call_guest(without, read_id_aa64pfr1, 0, 0, "ID_AA64PFR1_EL1");
+	mte_expect(!MTE_LEVEL(value), "without MTE, the guest reads %#lx",
+		   (unsigned long)value);
+}
+
+static void registers_without_mte(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(false);
+	unsigned int i;
+
+	for (i = 0; i < NR_REGS; i++) {
+		expect_undefined(m, regs[i].read, regs[i].name);
+		expect_undefined(m, regs[i].write, regs[i].name);
+	}
+}
+
+static void gmid_without_mte(const struct mte_case *c)
+{
+	expect_undefined(mte_vm_create(false), read_gmid, "GMID_EL1");
+}
+
+static void gmid_with_mte(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+	u64 value = call_guest(m, read_gmid, 0, 0, "GMID_EL1");
+
+	/* The logarithm of the words that LDGM covers: 2 to 6 exist. */
+	mte_expect(value >= 2 && value <= 6, "GMID_EL1 is %#lx",
+		   (unsigned long)value);
+}
+
+static void set_way_without_mte(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(false);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_LEN(set_way_ops); i++)
+		expect_undefined(m, set_way_ops[i].function,
+				 set_way_ops[i].name);
+}
+
+static void set_way_with_mte(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+	unsigned int i;
+
+	/* Tags must survive it, of course. */
+	mte_vm_add_memory(m, MTE_ANON, MTE_PAGE);
+	mte_guest_set_pattern(m, MTE_REGION_IPA, MTE_PAGE, 0x5e7a7ULL);
+	for (i = 0; i < ARRAY_LEN(set_way_ops); i++)
+		call_guest(m, set_way_ops[i].function, 0, 0,
+			   set_way_ops[i].name);
+	mte_expect_guest_sees(m, MTE_REGION_IPA, MTE_PAGE, 0x5e7a7ULL,
+			      "after maintenance by set and way");
+}
+
+static u64 do_nothing(u64 a, u64 b, u64 c, u64 d)
+{
+	return 0;
+}
+
+static void injected_exception(const struct mte_case *c)
+{
+	struct kvm_vcpu_events events = { .exception.ext_dabt_pending = 1 };
+	struct mte_vm *m = mte_vm_create(true);
+	u64 pstate_id = KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |
+			KVM_REG_ARM_CORE_REG(regs.pstate);
+	u64 pstate = 0;
+	struct mte_stop stop;
+	long ret;
+
+	ret = get_reg(m, pstate_id, &pstate);
+	mte_expect(!ret && !(pstate & TCO),
+		   "PSTATE is %#lx before the exception", (unsigned long)pstate);
+
+	/* The vCPU can be given only one thing to do when it goes on. */
+	mte_guest_settle(m);
+	ret = mte_vcpu_ioctl(m, KVM_SET_VCPU_EVENTS, &events);
+	if (ret)
+		mte_die("cannot inject an external abort: %s", strerror(-ret));
+	pstate = 0;
+	stop = mte_guest_try(m, do_nothing, 0, 0, &pstate);
+	mte_expect(stop.why == MTE_EXCEPTION &&
+		   ESR_EC(stop.value) == EC_DABT_SAME_EL,
+		   "no abort, but reason %d, value %#lx", stop.why,
+		   (unsigned long)stop.value);
+	mte_expect(pstate & TCO, "PSTATE is %#lx in the handler",
+		   (unsigned long)pstate);
+}
+
+/*
+ * Switching
+ */
+
+static void pin_to_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		mte_die("cannot run on CPU %d", cpu);
+}
+
+/*
+ * The VMM may get tags of 1 only, and looks at tag checks later. What a guest
+ * has in GCR_EL1 and TFSRE0_EL1 must not be seen here.
+ */
+static void use_mte_in_vmm(void)
+{
+	if (prctl(PR_SET_TAGGED_ADDR_CTRL,
+		  PR_TAGGED_ADDR_ENABLE | PR_MTE_TCF_ASYNC |
+		  BIT(1) << PR_MTE_TAG_SHIFT, 0, 0, 0))
+		mte_die("the VMM cannot use MTE: %s", strerror(errno));
+}
+
+static unsigned int wrong_tags_in_vmm(void)
+{
+	unsigned int i, wrong = 0;
+	u64 tagged;
+
+	for (i = 0; i < 16; i++) {
+		asm volatile(".arch	armv8.5-a+memtag\n"
+			     "irg	%0, %1"
+			     : "=r" (tagged) : "r" (0UL));
+		wrong += tagged >> 56 != 1;
+	}
+
+	return wrong;
+}
+
+static void set_values(struct mte_vm *m, u64 seed)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_REGS; i++)
+		call_guest(m, regs[i].write, value_of(i, seed), 0, regs[i].name);
+}
+
+static unsigned int count_wrong_values(struct mte_vm *m, u64 seed)
+{
+	unsigned int i, wrong = 0;
+	u64 value;
+
+	for (i = 0; i < NR_REGS; i++) {
+		value = call_guest(m, regs[i].read, 0, 0, regs[i].name);
+		wrong += value != value_of(i, seed);
+	}
+
+	return wrong;
+}
+
+static void take_turns(const struct mte_case *c)
+{
+	struct mte_vm *with[2] = { mte_vm_create(true), mte_vm_create(true) };
+	struct mte_vm *without = mte_vm_create(false);
+	unsigned int round, wrong = 0, wrong_in_vmm = 0;
+
+	use_mte_in_vmm();
+	for (round = 0; round < ROUNDS; round++) {
+		/* One CPU for a while, then the other one */
+		if (round % 64 == 0)
+			pin_to_cpu(round / 64 % 2);
+
+		set_values(with[round % 2], round);
+		call_guest(without, do_nothing, 0, 0, "VM without MTE");
+		wrong_in_vmm += wrong_tags_in_vmm();
+		if (round)
+			wrong += count_wrong_values(with[!(round % 2)],
+						    round - 1);
+		if (round % 16 == 0)
+			expect_undefined(without, regs[round / 16 % 4].read,
+					 "VM without MTE");
+		wrong += count_wrong_values(with[round % 2], round);
+	}
+
+	mte_expect(!wrong, "%u register values lost in %u rounds", wrong, ROUNDS);
+	mte_expect(!wrong_in_vmm, "the VMM got %u tags that it excludes",
+		   wrong_in_vmm);
+}
+
+/* The guest sets its registers once and never sees another value in them. */
+static u64 watch_registers(u64 seed, u64 rounds, u64 c, u64 d)
+{
+	/* value_of() reads a table, which the guest has a copy of. */
+	u64 want[NR_REGS], wrong = 0, round;
+	unsigned int i;
+
+	for (i = 0; i < NR_REGS; i++)
+		want[i] = value_of(i, seed);
+	write_rgsr(want[0], 0, 0, 0);
+	write_gcr(want[1], 0, 0, 0);
+	write_tfsr(want[2], 0, 0, 0);
+	write_tfsre0(want[3], 0, 0, 0);
+
+	for (round = 0; round < rounds; round++) {
+		wrong += read_rgsr(0, 0, 0, 0) != want[0];
+		wrong += read_gcr(0, 0, 0, 0) != want[1];
+		wrong += read_tfsr(0, 0, 0, 0) != want[2];
+		wrong += read_tfsre0(0, 0, 0, 0) != want[3];
+	}
+
+	return wrong;
+}
+
+static u64 spin(u64 a, u64 rounds, u64 c, u64 d)
+{
+	while (rounds--)
+		asm volatile("");
+
+	return 0;
+}
+
+struct runner {
+	pthread_t thread;
+	struct mte_vm *m;
+	mte_guest_function function;
+	u64 seed;
+	u64 wrong;
+	/* Of all runners */
+	long *switches;
+};
+
+static long count_switches(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+
+	return usage.ru_nivcsw + usage.ru_nvcsw;
+}
+
+static void *runner_main(void *arg)
+{
+	struct runner *r = arg;
+	long before, all = 0;
+	unsigned int i;
+
+	pin_to_cpu(0);
+	if (!r->m)
+		use_mte_in_vmm();
+	for (i = 0; i < GUEST_CALLS ||
+	     (all < SWITCHES && i < GUEST_CALLS_MAX); i++) {
+		before = count_switches();
+		if (r->m)
+			r->wrong += call_guest(r->m, r->function, r->seed + i,
+					       GUEST_ROUNDS, "threads");
+		else
+			r->wrong += wrong_tags_in_vmm();
+		all = __atomic_add_fetch(r->switches, count_switches() - before,
+					 __ATOMIC_RELAXED);
+	}
+
+	return NULL;
+}
+
+static void switch_by_scheduler(const struct mte_case *c)
+{
+	struct runner runners[] = {
+		{ .m = mte_vm_create(true), .function = watch_registers,
+		  .seed = 1000 },
+		{ .m = mte_vm_create(true), .function = watch_registers,
+		  .seed = 2000 },
+		{ .m = mte_vm_create(false), .function = spin },
+		{ .m = NULL },
+	};
+	long switches = 0;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_LEN(runners); i++)
+		runners[i].switches = &switches;
+	for (i = 0; i < ARRAY_LEN(runners); i++)
+		if (pthread_create(&runners[i].thread, NULL, runner_main,
+				   &runners[i]))
+			mte_die("no thread");
+	for (i = 0; i < ARRAY_LEN(runners); i++) {
+		pthread_join(runners[i].thread, NULL);
+		mte_expect(!runners[i].wrong, "thread %u saw %lu wrong values",
+			   i, (unsigned long)runners[i].wrong);
+	}
+	ksft_print_msg("%ld context switches\n", switches);
+	if (switches < SWITCHES)
+		mte_run_again("evidence void: the vCPUs were hardly switched");
+}
+
+static void aarch32(const struct mte_case *c)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
+	int kvm = open("/dev/kvm", O_RDWR), vm, vcpu;
+	struct kvm_vcpu_init init;
+
+	if (ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_EL1_32BIT) <= 0)
+		mte_skip("this CPU has no AArch32 at EL1");
+
+	vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
+	if (vm < 0 || ioctl(vm, KVM_ENABLE_CAP, &cap))
+		mte_die("no VM with MTE: %s", strerror(errno));
+	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0UL);
+	if (vcpu < 0 || ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init))
+		mte_die("no vCPU: %s", strerror(errno));
+	init.features[0] |= BIT(KVM_ARM_VCPU_EL1_32BIT);
+	mte_expect(ioctl(vcpu, KVM_ARM_VCPU_INIT, &init) == -1 &&
+		   errno == EINVAL, "not refused");
+	/* It is not spoilt. */
+	init.features[0] &= ~BIT(KVM_ARM_VCPU_EL1_32BIT);
+	mte_expect(!ioctl(vcpu, KVM_ARM_VCPU_INIT, &init),
+		   "nor is it AArch64 now: %s", strerror(errno));
+
+	/* Without MTE it works. */
+	vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
+	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0UL);
+	init.features[0] |= BIT(KVM_ARM_VCPU_EL1_32BIT);
+	mte_expect(!ioctl(vcpu, KVM_ARM_VCPU_INIT, &init),
+		   "without MTE: %s", strerror(errno));
+}
+
+static const struct mte_case cases[] = {
+	{ "one_reg_reaches_mte_registers_with_mte",
+	  one_reg_with_mte, MTE_ON_OWN },
+	{ "one_reg_has_no_mte_registers_without_mte",
+	  one_reg_without_mte, MTE_ON_OWN },
+	{ "one_reg_shows_the_guests_values", one_reg_is_the_guests, MTE_ON_OWN },
+	{ "id_register_follows_the_capability", id_register, MTE_ON_OWN },
+	{ "registers_are_undefined_without_mte",
+	  registers_without_mte, MTE_ON_OWN },
+	{ "gmid_is_undefined_without_mte", gmid_without_mte, MTE_ON_OWN },
+	{ "gmid_is_readable_with_mte", gmid_with_mte, MTE_ON_OWN },
+	{ "set_way_ops_on_tags_are_undefined_without_mte",
+	  set_way_without_mte, MTE_ON_OWN },
+	{ "set_way_ops_on_tags_work_with_mte", set_way_with_mte, MTE_ON_OWN },
+	{ "injected_exception_sets_tco", injected_exception, MTE_ON_OWN },
+	{ "registers_survive_vcpus_taking_turns", take_turns, MTE_ON_OWN },
+	{ "registers_survive_switches_by_the_scheduler",
+	  switch_by_scheduler, MTE_ON_OWN },
+	{ "aarch32_vcpu_is_refused_with_mte", aarch32, MTE_ON_OWN },
+};
+
+int main(void)
+{
+	mte_run_cases(cases, ARRAY_LEN(cases));
+}
