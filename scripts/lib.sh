@@ -169,3 +169,29 @@ overlay() {
 	*) die "no overlay is known as '$area'" ;;
 	esac
 }
+
+# spare_tree BASE: a clone of the patched tree, with its branches base and series,
+# for programs that check out one patch after the other.  Sets $spare, a build
+# directory of its own, and leaves the tree in $spare/BASE/patched/src.
+spare_tree() {
+	local tree=$BUILD/$1/patched/src src shared
+	git -C "$tree" rev-parse -q --verify series >/dev/null || die "no tree at $tree; run make tree BASE=$1 first"
+	spare=$BUILD/spare
+	src=$spare/$1/patched/src
+	mkdir -p "$spare/$1/patched"
+	for shared in apt qemu tools; do
+		if [ -e "$BUILD/$shared" ]; then ln -sfn "$BUILD/$shared" "$spare/$shared"; fi
+	done
+	for shared in vanilla kselftest.stamp; do ln -sfn "$BUILD/$1/$shared" "$spare/$1/$shared"; done
+	rm -rf "$spare/$1/kselftest"
+	if [ -d "$BUILD/$1/kselftest" ]; then cp -rl "$BUILD/$1/kselftest" "$spare/$1/kselftest"; fi
+	if [ ! -e "$src/.git/complete" ]; then
+		rm -rf "$src"
+		git clone -q --shared "$tree" "$src"
+		cat "$tree/.git/objects/info/alternates" >>"$src/.git/objects/info/alternates"
+		git -C "$src" config gc.auto 0
+		touch "$src/.git/complete"
+	fi
+	git -C "$src" checkout -q -f --detach
+	git -C "$src" fetch -q -f "$tree" base:base series:series
+}
