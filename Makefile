@@ -5,10 +5,10 @@
 
 BASE ?= 6.1
 VARIANT = $(if $(VANILLA),vanilla,patched)
-export V TEST KSRC CHECKS APPEND MACHINE TIMEOUT QEMU BUSYBOX BUILD JOBS
+export V TEST KSRC CHECKS APPEND MACHINE CPU TIMEOUT QEMU BUSYBOX BUILD JOBS
 
 .NOTPARALLEL:
-.PHONY: run compare image tree refresh shell qemu test test-all clean help setup
+.PHONY: run compare bench image tree refresh litmus static bisect mbox shell qemu test test-all clean help setup
 
 run: image	## (default) build BASE with its series, boot it, run all tests
 	@scripts/run $(BASE) $(VARIANT)
@@ -17,6 +17,13 @@ compare: setup	## run the tests on vanilla and on ours, print one table
 	@$(MAKE) -s image BASE=$(BASE) VANILLA=1
 	@$(MAKE) -s image BASE=$(BASE) VANILLA=
 	@scripts/compare $(BASE)
+
+bench: setup	## count instructions on vanilla and on ours, print one table
+	@scripts/fetch $(BASE)
+	@scripts/apply $(BASE)
+	@BENCH=1 scripts/build $(BASE) vanilla
+	@BENCH=1 scripts/build $(BASE) patched
+	@scripts/bench $(BASE)
 
 image: setup	## build kernel and initramfs only
 	@scripts/fetch $(BASE)
@@ -32,6 +39,20 @@ tree: setup	## a git tree with the series as commits, to hack on
 
 refresh:	## write the commits of that tree back to patches/BASE
 	@scripts/refresh $(BASE)
+
+litmus: setup	## prove the order of tags, flag and PTEs with herd7
+	@scripts/litmus
+
+static: image	## what compilers, sparse, kernel-doc, pahole and spatch say of the series
+	@scripts/check-static $(BASE)
+	@scripts/cocci $(BASE) $(VARIANT)
+	@scripts/check-barriers $(BASE)
+
+bisect: image	## build the kernel and run a smoke test after every patch
+	@scripts/bisect $(BASE)
+
+mbox: tree	## the series as one mbox, for b4 or git am
+	@scripts/mbox $(BASE)
 
 shell: image	## a shell in the test VM
 	@scripts/boot --shell $(BASE) $(VARIANT)
