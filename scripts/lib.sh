@@ -104,8 +104,9 @@ free_gb() {
 	df -Pk "$d" | awk 'NR == 2 { print int($4 / 1048576) }'
 }
 
+# need_space GB: a base takes up to 15, most of which is there once it was built.
 need_space() {
-	local want=${MIN_FREE_GB:-15} have
+	local want=${MIN_FREE_GB:-$1} have
 	have=$(free_gb "$BUILD")
 	[ "$have" -ge "$want" ] || die "only $have GB free for $BUILD, $want GB are needed; free some space or set BUILD=dir"
 }
