@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # The front door.  What a target does stands in scripts/, with --help in each.
 #
-# BASE=5.10|6.1|6.12|7.3  TEST=glob  V=1  VANILLA=1  CHECKS=1  KSRC=dir
+# BASE=5.10|6.1|6.12|7.3  TEST=glob  V=1  VANILLA=1  CHECKS=1  NVHE=1  KSRC=dir
 
 BASE ?= 6.1
 VARIANT = $(if $(VANILLA),vanilla,patched)
-export V TEST REUSE KSRC CHECKS APPEND MACHINE CPU TIMEOUT QEMU BUSYBOX BUILD JOBS
+export V TEST REUSE KSRC CHECKS NVHE APPEND MACHINE CPU TIMEOUT QEMU BUSYBOX BUILD JOBS
 
 .NOTPARALLEL:
 .PHONY: run compare bench image tree refresh litmus static bisect mbox shell qemu test test-all clean help setup

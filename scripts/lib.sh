@@ -146,6 +146,13 @@ export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
 export GIT_COMMITTER_NAME=series GIT_COMMITTER_EMAIL=series GIT_COMMITTER_DATE='@0 +0000'
 export GIT_AUTHOR_NAME=series GIT_AUTHOR_EMAIL=series GIT_AUTHOR_DATE='@0 +0000'
 
+# kernel_of BASE: sets $kernel, the suffix of what belongs to another kernel than the
+# usual one: CHECKS=1, and NVHE=1 on a base that cannot choose when it boots.
+kernel_of() {
+	kernel=${CHECKS:+-checks}
+	if [ -n "${NVHE:-}" ] && [ "$(cfg "$1" nvhe)" = config ]; then kernel=$kernel-nvhe; fi
+}
+
 # overlay BASE AREA: "file in this repository, its place in the kernel tree",
 # a line each, for the folders whose new files a series adds.
 overlay() {
