@@ -5,7 +5,7 @@
 
 BASE ?= 6.1
 VARIANT = $(if $(VANILLA),vanilla,patched)
-export V TEST REUSE KSRC CHECKS NVHE APPEND MACHINE CPU TIMEOUT QEMU BUSYBOX BUILD JOBS
+export V TEST REUSE KSRC CHECKS NVHE APPEND MACHINE CPU TIMEOUT VMS QEMU BUSYBOX BUILD JOBS
 
 .NOTPARALLEL:
 .PHONY: run compare bench image tree refresh litmus static bisect mbox shell qemu test test-all clean help setup

@@ -349,6 +349,29 @@ static void guest_loads(const struct mte_case *c)
 	guest_touches(c, false);
 }
 
+/*
+ * The VMM writes to its private mapping of the file, in the last page, so that
+ * a copy takes the place of a page that was mapped. Older kernels tell KVM of
+ * the copy, which may map it before the guest asks for it; the guest's access
+ * to the other pages makes sure that there is a page table to do so.
+ */
+static void guest_loads_copy(const struct mte_case *c)
+{
+	u64 last = SIZE - MTE_PAGE;
+	struct mte_vm *m = create_guest();
+	char *mem = mte_vm_hva(m);
+	struct mte_stop stop;
+
+	map_kind(c->arg, mem);
+	mte_guest_set_pattern(m, IPA, last, OLD_TAGS);
+	(void)READ_ONCE(mem[last]);
+	WRITE_ONCE(mem[last], 1);
+	stop = mte_guest_try(m, touch, IPA + last, false, NULL);
+	mte_expect(stop.why == MTE_RUN_FAILED && stop.value == EFAULT,
+		   "the guest stopped for reason %d, value %#lx", stop.why,
+		   (unsigned long)stop.value);
+}
+
 static void guest_stores(const struct mte_case *c)
 {
 	guest_touches(c, true);
@@ -441,6 +464,8 @@ static const struct mte_case cases[] = {
 	  guest_loads, MTE_ON_OWN, SHARED_FILE },
 	{ "guest_load_from_private_file_behind_slot_is_efault",
 	  guest_loads, MTE_ON_OWN, PRIVATE_FILE },
+	{ "guest_load_from_copied_page_of_private_file_behind_slot_is_efault",
+	  guest_loads_copy, MTE_ON_OWN, PRIVATE_FILE_BEHIND_ANON },
 	{ "guest_store_to_shared_file_behind_slot_is_efault",
 	  guest_stores, MTE_ON_OWN, SHARED_FILE },
 	{ "guest_store_to_private_file_behind_slot_is_efault",
