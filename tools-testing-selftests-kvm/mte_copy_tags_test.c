@@ -15,6 +15,10 @@
  *  - a hole in the guest's memory
  *  - a buffer that cannot be read or written
  *  - a write to a read-only memslot; reads of one work
+ *  - a write to a page that the VMM itself can only read
+ * The same for copies of many pages, which a kernel may do several at a time,
+ * when the end comes in the middle. A memslot that ends where another one
+ * begins is no end, nor is memory of which some pages were never touched.
  *
  * Tags:
  *  - a write that fails within a page leaves that page's tags as they were,
@@ -53,6 +57,10 @@
 #define OLD_TAGS	0x01d7a65ULL
 #define NEW_TAGS	0x4e37a65ULL
 
+#ifndef PROT_MTE
+#define PROT_MTE	0x20
+#endif
+
 #define READ		MTE_FROM_GUEST
 #define WRITE		MTE_TO_GUEST
 
@@ -60,10 +68,18 @@
 #define UNTOUCHED	0xee
 
 #define IPA		MTE_REGION_IPA
+/* Any that the library does not use */
+#define SECOND_SLOT	9
 #define TAGS_PER_PAGE	MTE_GRANULES_PER_PAGE
 
 /* Where in a page's 256 tags a buffer becomes inaccessible */
 #define TAGS_BEFORE_FAULT	100
+
+/* A copy of many pages, and where it may end: no multiple of anything likely */
+#define MANY_PAGES	200
+#define MANY		(MANY_PAGES * MTE_PAGE)
+#define SOME_PAGES	150
+#define SOME		(SOME_PAGES * MTE_PAGE)
 
 /* What a copy has before it when its process is killed: much more than a bit */
 #define KILL_SIZE		(512UL << 20)
@@ -351,6 +367,132 @@ static void bad_buffer_later(const struct mte_case *c)
 static void bad_buffer_in_second_page(const struct mte_case *c)
 {
 	copy_with_short_buffer(c, TAGS_PER_PAGE + TAGS_BEFORE_FAULT, MTE_PAGE);
+}
+
+/*
+ * Copy many pages. @done bytes of them can be done, and have OLD_TAGS, as has
+ * all of the @size bytes of memory; @tags has NEW_TAGS if they are written.
+ */
+static void expect_many_pages_done(struct mte_vm *m, u64 direction, u8 *tags,
+				   size_t done, size_t size)
+{
+	size_t i, bad = 0;
+	long ret;
+
+	if (direction == WRITE) {
+		ret = mte_write_tags(m, IPA, tags, MANY);
+		mte_expect_guest_sees(m, IPA, done, NEW_TAGS, "pages done");
+		if (size > done)
+			mte_expect_guest_sees(m, IPA + done, size - done,
+					      OLD_TAGS, "pages not done");
+	} else {
+		ret = mte_read_tags(m, IPA, tags, MANY);
+		for (i = 0; i < done / MTE_GRANULE; i++)
+			bad += tags[i] != mte_pattern_tag(OLD_TAGS, i);
+		mte_expect(!bad, "%zu tags of pages done are wrong", bad);
+	}
+	mte_expect(ret == (long)done, "returned %ld, not %zu", ret, done);
+}
+
+static void many_pages_up_to_hole(const struct mte_case *c)
+{
+	static u8 tags[MANY_PAGES * TAGS_PER_PAGE];
+	struct mte_vm *m = create_vm(c->backing, SOME);
+	size_t i;
+
+	mte_write_pattern(m, IPA, SOME, OLD_TAGS);
+	if (c->arg == WRITE)
+		mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
+	else
+		memset(tags, UNTOUCHED, sizeof(tags));
+	expect_many_pages_done(m, c->arg, tags, SOME, SOME);
+	if (c->arg == WRITE)
+		return;
+	for (i = SOME_PAGES * TAGS_PER_PAGE; i < sizeof(tags); i++)
+		if (!mte_expect(tags[i] == UNTOUCHED,
+				"byte %zu changed for the hole", i))
+			break;
+}
+
+static void many_pages_with_short_buffer(const struct mte_case *c)
+{
+	size_t good = SOME_PAGES * TAGS_PER_PAGE + TAGS_BEFORE_FAULT;
+	struct mte_vm *m = create_vm(c->backing, MANY);
+	u8 *tags = mte_alloc_before_fault(good);
+
+	mte_write_pattern(m, IPA, MANY, OLD_TAGS);
+	if (c->arg == WRITE)
+		mte_fill_pattern(tags, good, NEW_TAGS);
+	expect_many_pages_done(m, c->arg, tags, SOME, MANY);
+}
+
+static void many_pages_up_to_one_not_writable(const struct mte_case *c)
+{
+	static u8 tags[MANY_PAGES * TAGS_PER_PAGE];
+	struct mte_vm *m = create_vm(c->backing, MANY);
+
+	mte_write_pattern(m, IPA, MANY, OLD_TAGS);
+	if (mprotect(mte_vm_hva(m) + SOME, MTE_PAGE, PROT_READ))
+		mte_die("mprotect: %s", strerror(errno));
+	expect_many_pages_done(m, READ, tags, MANY, MANY);
+	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
+	expect_many_pages_done(m, WRITE, tags, SOME, MANY);
+}
+
+/*
+ * Two slots side by side, while their memory is not: what follows the first
+ * one's has other tags.
+ */
+static void many_pages_across_slots(const struct mte_case *c)
+{
+	char *mem = mmap(NULL, 3 * SOME, PROT_READ | PROT_WRITE | PROT_MTE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct mte_vm *m = mte_vm_create(true);
+	char *second = mem + 2 * SOME;
+	size_t i, bad = 0;
+
+	if (mem == MAP_FAILED)
+		mte_die("no memory: %s", strerror(errno));
+	memset(mem, 1, 3 * SOME);
+	if (mte_vm_add_mapping(m, mem, SOME) ||
+	    mte_vm_set_slot(m, SECOND_SLOT, 0, IPA + SOME, SOME, second))
+		mte_die("cannot add memory");
+
+	mte_vmm_set_pattern(mem, IPA, SOME, OLD_TAGS);
+	mte_vmm_set_pattern(mem + SOME, IPA + SOME, SOME, MTE_ALL_ZERO);
+	mte_vmm_set_pattern(second, IPA + SOME, SOME, OLD_TAGS);
+	mte_expect_ioctl_reads(m, IPA, 2 * SOME, OLD_TAGS, "two slots");
+
+	mte_write_pattern(m, IPA, 2 * SOME, NEW_TAGS);
+	mte_expect_guest_sees(m, IPA, SOME, NEW_TAGS, "first slot");
+	for (i = 0; i < SOME / MTE_GRANULE; i++) {
+		bad += mte_guest_load_tag((uintptr_t)second + i * MTE_GRANULE) !=
+		       mte_pattern_tag(NEW_TAGS, SOME / MTE_GRANULE + i);
+		bad += !!mte_guest_load_tag((uintptr_t)mem + SOME + i * MTE_GRANULE);
+	}
+	mte_expect(!bad, "%zu tags are wrong behind the first slot", bad);
+}
+
+/* Pages that are there, that were only read from, or that are not there yet */
+static void many_pages_of_all_kinds(const struct mte_case *c)
+{
+	struct mte_vm *m;
+	unsigned int i;
+	char *page;
+
+	mte_dirty_free_memory();
+	m = create_vm(c->backing, MANY);
+	for (i = 0; i < MANY_PAGES; i++) {
+		page = mte_vm_hva(m) + i * MTE_PAGE;
+		if (i % 7 < 3)
+			WRITE_ONCE(*page, 1);
+		else if (i % 7 == 5)
+			READ_ONCE(*page);
+	}
+	mte_expect_ioctl_reads(m, IPA, MANY, MTE_ALL_ZERO, "before");
+	mte_write_pattern(m, IPA, MANY, NEW_TAGS);
+	mte_expect_guest_sees(m, IPA, MANY, NEW_TAGS, "after");
+	mte_expect_ioctl_reads(m, IPA, MANY, NEW_TAGS, "after");
 }
 
 /* The kernel's half of the address space is no buffer. */
@@ -817,6 +959,20 @@ static const struct mte_case cases[] = {
 	{ "write_from_buffer_bad_in_second_page_returns_bytes_done",
 	  bad_buffer_in_second_page, MTE_ON_ANON, WRITE },
 	{ "kernel_address_is_efault", kernel_address, MTE_ON_ANON },
+	{ "read_of_many_pages_up_to_hole_returns_bytes_done",
+	  many_pages_up_to_hole, MTE_ON_SMALL, READ },
+	{ "write_of_many_pages_up_to_hole_returns_bytes_done",
+	  many_pages_up_to_hole, MTE_ON_SMALL, WRITE },
+	{ "read_of_many_pages_to_short_buffer_returns_bytes_done",
+	  many_pages_with_short_buffer, MTE_ON_SMALL, READ },
+	{ "write_of_many_pages_from_short_buffer_returns_bytes_done",
+	  many_pages_with_short_buffer, MTE_ON_SMALL, WRITE },
+	{ "write_of_many_pages_up_to_one_not_writable_returns_bytes_done",
+	  many_pages_up_to_one_not_writable, MTE_ON_SMALL },
+	{ "copy_of_many_pages_goes_across_slots",
+	  many_pages_across_slots, MTE_ON_OWN },
+	{ "copy_of_many_pages_of_all_kinds_is_complete",
+	  many_pages_of_all_kinds, MTE_ON_SMALL },
 	{ "read_only_slot_can_be_read", read_only_slot, MTE_ON_ANON, READ },
 	{ "read_only_slot_refuses_write", read_only_slot, MTE_ON_ANON, WRITE },
 

@@ -10,6 +10,8 @@
  *  - So does KVM_ARM_MTE_COPY_TAGS, before and after the guest's touch.
  *  - Memory that the VMM touched, without tags, is no different.
  *  - PG_mte_tagged is set after the tags were cleared, not before.
+ *  - Nor is it set for the zero page, which a guest gets that only loads: no
+ *    page would be taken to be the same as the zero page any more, by anyone.
  *  - Two initialisers, a vCPU that touches a page for the first time and a
  *    VMM that writes the page's tags with KVM_ARM_MTE_COPY_TAGS: the tags
  *    written are never lost. The vCPU is held as it is about to clear the tags
@@ -132,6 +134,22 @@ static void flag_after_tags(const struct mte_case *c)
 	mte_expect(hits >= SIZE / MTE_PAGE, "evidence void: %lu of %lu pages seen",
 		   hits, SIZE / MTE_PAGE);
 	mte_expect(!early, "%lu pages had the flag before their tags", early);
+}
+
+static void zero_page_has_no_flag(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+
+	mte_vm_add_memory(m, c->backing, SIZE);
+	mte_guest_load(m, IPA, SIZE);
+	if (!mte_is_zero_page(mte_vm_hva(m)))
+		mte_die("evidence void: the guest has not got the zero page");
+	mte_expect(!mte_is_flagged(mte_vm_hva(m)), "the zero page has the flag");
+
+	/* That the flag can be seen if there is one */
+	mte_guest_store(m, IPA, SIZE);
+	mte_expect(mte_is_flagged(mte_vm_hva(m)),
+		   "evidence void: memory with tags has no flag");
 }
 
 static void touch_in_guest(struct mte_helper *h)
@@ -258,6 +276,7 @@ static const char *find_tag_writer(struct mte_vm *m)
 	static const char * const writers[] = {
 		"mte_copy_tags_from_user",
 		/* Where the tags are copied from user space beforehand */
+		"mte_set_page_tags",
 		"mte_write_page_tags",
 	};
 	unsigned long hits;
@@ -332,6 +351,8 @@ static const struct mte_case cases[] = {
 	{ "ioctl_sees_no_stale_tags", seen_by_ioctl, MTE_ON_ALL },
 	{ "memory_touched_by_vmm_shows_no_stale_tags", vmm_first, MTE_ON_ALL },
 	{ "flag_is_set_after_tags_are_cleared", flag_after_tags, MTE_ON_ALL },
+	{ "guest_load_does_not_flag_the_zero_page", zero_page_has_no_flag,
+	  MTE_ON_ANON },
 	{ "copy_tags_racing_first_touch_loses_nothing", write_races_touch,
 	  MTE_ON_ALL },
 	{ "first_touch_racing_copy_tags_sees_no_stale_tags", touch_races_write,

@@ -18,6 +18,8 @@
  *    better memory
  *  - KVM_ARM_MTE_COPY_TAGS writes no tags to such memory: EFAULT, or the number
  *    of bytes done before
+ *  - hugetlb memory, if a VM can have it by way of a slot made before the
+ *    capability, does not take the VM's tags along to its next owner
  *
  * The capability itself: refused once there is a vCPU, or with flags; enabling
  * it again is no error.
@@ -421,6 +423,62 @@ static void copy_tags_writes_up_to(const struct mte_case *c)
 	mte_expect_guest_sees(m, IPA, good, NEW_TAGS, "pages before the file's");
 }
 
+/*
+ * There is one page in the pool, so that it is the same one for the next owner.
+ * Returns 0 if the kernel does not let an MTE guest have it.
+ */
+static int create_vm_on_hugetlb(char **mem)
+{
+	int vm = create_bare_vm();
+
+	*mem = map_kind(PRIVATE_HUGETLB, NULL);
+	if (set_slot(vm, 0, IPA, *mem, MTE_BLOCK))
+		mte_die("no slot even without MTE");
+	if (!enable_mte(vm))
+		return vm;
+	close(vm);
+
+	return 0;
+}
+
+static void hugetlb_passes_no_tags_on(const struct mte_case *c)
+{
+	static u8 tags[MTE_BLOCK / MTE_GRANULE];
+	struct mte_copy_args args = {
+		.guest_ipa = IPA,
+		.length = MTE_BLOCK,
+		.addr = tags,
+		.flags = MTE_TO_GUEST,
+	};
+	size_t i, seen = 0;
+	char *mem;
+	u64 pfn;
+	int vm;
+
+	vm = create_vm_on_hugetlb(&mem);
+	if (!vm) {
+		ksft_print_msg("refused, there is nothing to pass on\n");
+		return;
+	}
+	memset(tags, MTE_STALE, sizeof(tags));
+	if (ioctl(vm, MTE_COPY_TAGS, &args) != MTE_BLOCK)
+		mte_die("cannot write tags: %s", strerror(errno));
+	pfn = mte_pfn(mem);
+	close(vm);
+	munmap(mem, MTE_BLOCK);
+
+	vm = create_vm_on_hugetlb(&mem);
+	args.flags = MTE_FROM_GUEST;
+	if (!vm || ioctl(vm, MTE_COPY_TAGS, &args) != MTE_BLOCK)
+		mte_die("cannot read tags: %s", strerror(errno));
+	if (!pfn || mte_pfn(mem) != pfn)
+		mte_run_again("evidence void: it is another page");
+	for (i = 0; i < sizeof(tags); i++)
+		seen += !!tags[i];
+	mte_expect(!seen, "the next VM's memory has %zu tags of %zu", seen,
+		   sizeof(tags));
+}
+
 static const struct mte_case cases[] = {
 	{ "slot_of_anon_is_accepted", slot_accepted, MTE_ON_OWN, ANON },
 	{ "slot_of_shared_memfd_is_accepted",
@@ -479,6 +537,9 @@ static const struct mte_case cases[] = {
 	  copy_tags_writes_up_to, MTE_ON_OWN, SHARED_FILE_BEHIND_ANON },
 	{ "copy_tags_up_to_private_file_returns_bytes_done",
 	  copy_tags_writes_up_to, MTE_ON_OWN, PRIVATE_FILE_BEHIND_ANON },
+
+	{ "hugetlb_pool_passes_no_tags_on",
+	  hugetlb_passes_no_tags_on, MTE_ON_OWN },
 };
 
 int main(void)

@@ -258,6 +258,7 @@ struct vm {
 
 asm("	.pushsection .rodata\n"
 "	.balign	4\n"
+"	.globl	guest_code, guest_code_end\n"
 "guest_code:\n"
 "1:	str	x3, [x0]\n"
 "	add	x0, x0, x2\n"
@@ -494,13 +495,15 @@ static double guest_first_touch(enum backing backing, unsigned int how)
 	return measure(&w) / units(backing);
 }
 
-/* mprotect(PROT_MTE) on memory in use, for the first time */
-static void renew_without_mte(struct work *w)
+/*
+ * mprotect(PROT_MTE) on memory in use, for the first time. It cannot be taken
+ * back, hence the new mapping.
+ */
+static void map_without_mte(struct work *w)
 {
-	renew_memory(w);
-	if (mprotect(w->mem, w->size, w->prot))
-		die("mprotect");
-	touch(w->mem, w->size);
+	if (w->mem)
+		munmap(w->mem, w->size);
+	map_and_touch(w, w->stride == PAGE ? ANON : THP, PROT_READ | PROT_WRITE);
 }
 
 static void run_mprotect_mte(struct work *w)
@@ -511,10 +514,13 @@ static void run_mprotect_mte(struct work *w)
 
 static double first_prot_mte(enum backing backing, unsigned int how)
 {
-	struct work w = { .prepare = renew_without_mte, .run = run_mprotect_mte };
+	struct work w = {
+		.prepare = map_without_mte,
+		.run = run_mprotect_mte,
+		.stride = unit(backing),
+	};
 
 	(void)how;
-	map_and_touch(&w, backing, PROT_READ | PROT_WRITE);
 
 	return measure(&w) / units(backing);
 }
@@ -694,9 +700,10 @@ static void run_row(unsigned int i, double *cost)
 		printf("bench| failed %s: %s\n", rows[i].name, reason);
 }
 
-/* Arguments behind "--" on the kernel's command line: do rows with that only */
-int main(int argc, char **argv)
+int main(void)
 {
+	/* What the kernel does not know of its command line is in here. */
+	const char *only = getenv("row");
 	double *cost = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	unsigned int i;
@@ -710,7 +717,7 @@ int main(int argc, char **argv)
 	write_text("/proc/sys/kernel/sched_rt_runtime_us", "-1");
 
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		if (argc < 2 || strstr(rows[i].name, argv[1]))
+		if (!only || strstr(rows[i].name, only))
 			run_row(i, cost);
 	}
 	printf("bench| done\n");

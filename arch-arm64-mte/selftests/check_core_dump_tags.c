@@ -31,12 +31,12 @@
 #define PATTERN		"/proc/sys/kernel/core_pattern"
 #define CORE		"/tmp/check_core_dump_tags."
 
-enum state { FIRST_PAGE_ONLY, WITH_TAGS, WITH_TAGS_CLOSED, NO_TAGS_CLOSED };
+enum memory_state { FIRST_PAGE_ONLY, WITH_TAGS, WITH_TAGS_CLOSED, NO_TAGS_CLOSED };
 
-static const enum state first_page_only = FIRST_PAGE_ONLY;
-static const enum state with_tags = WITH_TAGS;
-static const enum state with_tags_closed = WITH_TAGS_CLOSED;
-static const enum state no_tags_closed = NO_TAGS_CLOSED;
+static const enum memory_state first_page_only = FIRST_PAGE_ONLY;
+static const enum memory_state with_tags = WITH_TAGS;
+static const enum memory_state with_tags_closed = WITH_TAGS_CLOSED;
+static const enum memory_state no_tags_closed = NO_TAGS_CLOSED;
 
 static char old_pattern[256];
 static long old_pool = -1;
@@ -45,7 +45,7 @@ static long old_pool = -1;
  * In the state without tags every other page is made accessible at last: the
  * module sees whether there were stale tags, and so there were in its neighbour.
  */
-static bool prepare(struct area *a, enum state state)
+static bool prepare(struct area *a, enum memory_state state)
 {
 	size_t i;
 
@@ -75,7 +75,7 @@ static bool prepare(struct area *a, enum state state)
 	return false;
 }
 
-static int crash(struct area *a, enum state state)
+static int crash(struct area *a, enum memory_state state)
 {
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 
@@ -148,7 +148,7 @@ static size_t count_wrong_in_core(int core, const struct area *a)
 }
 
 /* Have a child dump core; the file, or -1 */
-static int dump_core(struct area *a, enum state state)
+static int dump_core(struct area *a, enum memory_state state)
 {
 	char path[64];
 	pid_t child;
@@ -185,7 +185,7 @@ static bool shared_notes(struct area *a, enum backing_type backing, int prot)
 
 static bool test_core(const struct test *test)
 {
-	enum state state = *(const enum state *)test->arg;
+	enum memory_state state = *(const enum memory_state *)test->arg;
 	bool watch = state == NO_TAGS_CLOSED && test->backing != HUGETLB &&
 		     race_window_loaded();
 	size_t wrong;

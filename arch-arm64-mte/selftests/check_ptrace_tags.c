@@ -38,7 +38,7 @@
 #define HUGETLB_PAGES	4
 
 /* What the tracee does to its memory before the tracer looks at it */
-enum state {
+enum memory_state {
 	UNTOUCHED,		/* PROT_MTE, never accessed */
 	WITH_TAGS,		/* random tags */
 	WITH_TAGS_CLOSED,	/* random tags, then PROT_NONE */
@@ -47,7 +47,7 @@ enum state {
 };
 
 struct scene {
-	enum state state;
+	enum memory_state state;
 	/* The tracer's part; true if all is as it should be */
 	bool (*tracer)(pid_t tracee, struct area *a);
 	/* Were there stale tags to be seen? */

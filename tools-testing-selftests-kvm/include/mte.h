@@ -222,6 +222,9 @@ void mte_vm_spare_huge_pages(struct mte_vm *m);
 /* The VMM's pages: the page frame's number (0: none), flags of that page. */
 u64 mte_pfn(const void *addr);
 bool mte_in_huge_page(const void *addr);
+bool mte_is_zero_page(const void *addr);
+/* PG_mte_tagged */
+bool mte_is_flagged(const void *addr);
 
 /* Have swap space, on a compressed RAM disk, to the end of the case. */
 void mte_need_swap(void);

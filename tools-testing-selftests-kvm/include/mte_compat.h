@@ -96,7 +96,7 @@ static inline int mte_compat_vcpu_ioctl(struct kvm_vcpu *vcpu,
 #if __has_include("kvm_syscalls.h")
 #define mte_compat_vcpus_done(vm)	kvm_arch_vm_finalize_vcpus(vm)
 #else
-#define mte_compat_vcpus_done(vm)	do { } while (0)
+#define mte_compat_vcpus_done(vm)	((void)(vm))
 #endif
 
 /* Room in slot 0 for the program, its stack and the stage-1 page tables. */

@@ -61,6 +61,8 @@
 #define PAGEMAP_PRESENT		BIT(63)
 #define PAGEMAP_PFN		(BIT(55) - 1)
 #define KPAGEFLAGS_THP		BIT(22)
+#define KPAGEFLAGS_ZERO_PAGE	BIT(24)
+#define KPAGEFLAGS_ARCH_2	BIT(41)
 
 #define HUGEPAGE_POOL		"/sys/kernel/mm/hugepages/hugepages-%lukB/nr_hugepages"
 #define RACE_WINDOW		"/sys/kernel/debug/race_window/"
@@ -1097,11 +1099,26 @@ u64 mte_pfn(const void *addr)
 	return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_PFN : 0;
 }
 
-bool mte_in_huge_page(const void *addr)
+static u64 page_flags(const void *addr)
 {
 	u64 pfn = mte_pfn(addr);
 
-	return pfn && page_entry("/proc/kpageflags", pfn) & KPAGEFLAGS_THP;
+	return pfn ? page_entry("/proc/kpageflags", pfn) : 0;
+}
+
+bool mte_in_huge_page(const void *addr)
+{
+	return page_flags(addr) & KPAGEFLAGS_THP;
+}
+
+bool mte_is_zero_page(const void *addr)
+{
+	return page_flags(addr) & KPAGEFLAGS_ZERO_PAGE;
+}
+
+bool mte_is_flagged(const void *addr)
+{
+	return page_flags(addr) & KPAGEFLAGS_ARCH_2;
 }
 
 void mte_page_out(void *addr, size_t length)
