@@ -314,7 +314,7 @@ static inline void unreserve_aligned(char *p, size_t size)
 }
 
 /*
- * The header that mkswap writes: version 1, all @pages pages good. The first
+ * The header that mkswap writes: version 1, @pages, all of them good. The first
  * one is the header itself.
  */
 static inline bool write_swap_header(const char *device, unsigned int pages)
@@ -353,7 +353,7 @@ static inline const char *backing_name(enum backing_type backing)
 #define NR_HUGEPAGES	"/proc/sys/vm/nr_hugepages"
 #define HUGETLB_SIZE	(2UL << 20)
 
-/* Have at least @pages pages in the hugetlb pool. Returns what there was. */
+/* Have a hugetlb pool of at least @pages. Returns what there was. */
 static inline long grow_hugetlb_pool(long pages)
 {
 	long old = read_number(NR_HUGEPAGES);
