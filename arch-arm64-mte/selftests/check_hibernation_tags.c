@@ -3,10 +3,10 @@
  * check_hibernation_tags - allocation tags of pages that live through
  * hibernation
  *
- * The test needs a disk of its own that the kernel resumes from (resume=... on
- * its command line): it makes swap of it, sets up memory of each kind, and puts
- * the machine to sleep. Somebody has to switch it on again. What follows the
- * resume checks the memory.
+ * The test needs a blank disk of its own that the kernel resumes from
+ * (resume=... on its command line): it makes swap of it, sets up memory of each
+ * kind, and puts the machine to sleep. Somebody has to switch it on again. What
+ * follows the resume checks the memory.
  *
  * Properties:
  *
@@ -33,6 +33,7 @@
 #define PAGES		64
 #define STALE_TAG	0x9
 #define HUGETLB_PAGES	4
+#define BLANK_BYTES	(1UL << 20)
 #define POWER		"/sys/power/"
 #define NODE		"/tmp/check_hibernation_tags.disk"
 
@@ -68,9 +69,12 @@ static bool send_to_swap(const struct area *a)
 /* Swap on the device that the kernel resumes from; NULL, or why there is none */
 static const char *set_up_disk(void)
 {
+	static const char blank[4096];
 	unsigned int major = 0, minor = 0;
 	unsigned long long bytes;
 	FILE *f = fopen(POWER "resume", "r");
+	char start[sizeof(blank)];
+	size_t i;
 	int fd;
 
 	if (!f)
@@ -84,8 +88,17 @@ static const char *set_up_disk(void)
 	unlink(NODE);
 	if (mknod(NODE, S_IFBLK | 0600, makedev(major, minor)))
 		return "cannot make a node for the disk";
-	fd = open(NODE, O_RDONLY);
-	if (fd < 0 || ioctl(fd, BLKGETSIZE64, &bytes))
+	/* Nobody else's disk, nor one that has anything on it */
+	fd = open(NODE, O_RDONLY | O_EXCL);
+	if (fd < 0)
+		return "the disk is in use";
+	for (i = 0; i < BLANK_BYTES; i += sizeof(start)) {
+		if (read(fd, start, sizeof(start)) != sizeof(start))
+			return "cannot read the disk";
+		if (memcmp(start, blank, sizeof(start)))
+			return "the disk is not blank";
+	}
+	if (ioctl(fd, BLKGETSIZE64, &bytes))
 		return "cannot get the size of the disk";
 	close(fd);
 	if (!write_swap_header(NODE, bytes / page_size()) || swapon(NODE, 0))
