@@ -33,7 +33,7 @@
 #define PAGES		64
 #define STALE_TAG	0x9
 #define HUGETLB_PAGES	4
-#define BLANK_BYTES	(1UL << 20)
+#define BLANK_BYTES	(1024 * 1024)
 #define POWER		"/sys/power/"
 #define NODE		"/tmp/check_hibernation_tags.disk"
 
