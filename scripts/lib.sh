@@ -193,7 +193,8 @@ spare_tree() {
 	for shared in vanilla kselftest.stamp; do ln -sfn "$BUILD/$1/$shared" "$spare/$1/$shared"; done
 	rm -rf "$spare/$1/kselftest"
 	if [ -d "$BUILD/$1/kselftest" ]; then cp -rl "$BUILD/$1/kselftest" "$spare/$1/kselftest"; fi
-	if [ ! -e "$src/.git/complete" ]; then
+	# Its objects are those of the tree, which may have been made anew since.
+	if [ ! -e "$src/.git/complete" ] || ! git -C "$src" rev-parse -q --verify 'HEAD^{commit}' >/dev/null 2>&1; then
 		rm -rf "$src"
 		git clone -q --shared "$tree" "$src"
 		cat "$tree/.git/objects/info/alternates" >>"$src/.git/objects/info/alternates"
