@@ -57,10 +57,6 @@
 #define OLD_TAGS	0x01d7a65ULL
 #define NEW_TAGS	0x4e37a65ULL
 
-#ifndef PROT_MTE
-#define PROT_MTE	0x20
-#endif
-
 #define READ		MTE_FROM_GUEST
 #define WRITE		MTE_TO_GUEST
 
@@ -646,32 +642,6 @@ static void untagged_memory_reads_zero(const struct mte_case *c)
 	expect_there_were_stale_tags(m);
 }
 
-/*
- * Tags are written to one page; the guest must not find stale ones beside it.
- */
-static void write_shows_no_stale_tags(const struct mte_case *c)
-{
-	u64 ipa = IPA + 7 * MTE_PAGE;
-	struct mte_vm *m;
-
-	mte_dirty_free_memory();
-	m = create_vm(c->backing, MTE_BLOCK);
-	mte_vmm_touch(m, MTE_BLOCK);
-	mte_tag_program_memory(m);
-	mte_begin_counting_stale_pages();
-
-	mte_write_pattern(m, ipa, MTE_PAGE, NEW_TAGS);
-	mte_expect_ioctl_reads(m, IPA, ipa - IPA, MTE_ALL_ZERO,
-			       "pages before the one written");
-	mte_expect_guest_sees(m, IPA, ipa - IPA, MTE_ALL_ZERO,
-			      "pages before the one written");
-	mte_expect_guest_sees(m, ipa, MTE_PAGE, NEW_TAGS, "page written");
-	ipa += MTE_PAGE;
-	mte_expect_guest_sees(m, ipa, IPA + MTE_BLOCK - ipa, MTE_ALL_ZERO,
-			      "pages behind the one written");
-	mte_end_counting_stale_pages();
-}
-
 static void round_trip(const struct mte_case *c)
 {
 	struct mte_vm *m;
@@ -990,8 +960,6 @@ static const struct mte_case cases[] = {
 	  untouched_memory_reads_zero, MTE_ON_ALL },
 	{ "untagged_memory_reads_zero",
 	  untagged_memory_reads_zero, MTE_ON_ALL },
-	{ "write_to_one_page_shows_no_stale_tags",
-	  write_shows_no_stale_tags, MTE_ON_ALL },
 	{ "guest_reads_back_written_tags", round_trip, MTE_ON_ALL, MTE_BLOCK },
 	{ "guest_reads_back_written_tags", round_trip, MTE_ON_SMALL, MTE_PAGE },
 	{ "guest_reads_back_written_tags",

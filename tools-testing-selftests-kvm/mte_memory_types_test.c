@@ -6,7 +6,8 @@
  * PROT_MTE, is accepted: anonymous memory, memfds shared and private. So is
  * private hugetlb memory, PROT_MTE or not, on kernels that ever accepted it.
  * The pages of a file are refused, shared and private: nobody looks after their
- * tags.
+ * tags. Memory of a device is accepted, as it is mapped in a way that knows no
+ * tags; but RAM that the VMM has mapped as if it were that shows none of its own.
  *
  *  - KVM_SET_USER_MEMORY_REGION says so, for the first page of a slot as for
  *    the last one
@@ -58,12 +59,17 @@ enum kind {
 	/* The last page of the slot */
 	SHARED_FILE_BEHIND_ANON,
 	PRIVATE_FILE_BEHIND_ANON,
+	/* By /dev/mem, which makes it VM_PFNMAP, as VFIO does */
+	DEVICE,
 };
 
 #define HUGETLB_POOL	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 
 static size_t size_of(enum kind kind)
 {
+	if (kind == DEVICE)
+		return MTE_PAGE;
+
 	return kind == PRIVATE_HUGETLB ? MTE_BLOCK : SIZE;
 }
 
@@ -104,6 +110,39 @@ static int open_memfd(void)
 	return fd;
 }
 
+/* Map a page of physical memory. */
+static char *map_physical(u64 pa)
+{
+	int fd = open("/dev/mem", O_RDWR | O_SYNC);
+	char *mem;
+
+	if (fd < 0)
+		mte_skip("no /dev/mem: %s", strerror(errno));
+	mem = mmap(NULL, MTE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, pa);
+	if (mem == MAP_FAILED)
+		mte_skip("cannot map physical memory: %s", strerror(errno));
+	close(fd);
+
+	return mem;
+}
+
+/* A real-time clock: reading its registers has no side effects. */
+static char *map_device(void)
+{
+	FILE *iomem = fopen("/proc/iomem", "r");
+	unsigned long pa = 0;
+	char line[200];
+
+	while (iomem && fgets(line, sizeof(line), iomem) && !pa)
+		if (strstr(line, "pl031"))
+			pa = strtoul(line, NULL, 16);
+	if (!pa)
+		mte_skip("no PL031 on this machine");
+	fclose(iomem);
+
+	return map_physical(pa);
+}
+
 /* Map that kind of memory, at @where if that is not NULL. */
 static char *map_kind(enum kind kind, char *where)
 {
@@ -111,6 +150,8 @@ static char *map_kind(enum kind kind, char *where)
 	char *mem;
 
 	switch (kind) {
+	case DEVICE:
+		return map_device();
 	case SHARED_MEMFD:
 	case PRIVATE_MEMFD:
 		fd = open_memfd();
@@ -379,6 +420,68 @@ static void guest_stores(const struct mte_case *c)
 	guest_touches(c, true);
 }
 
+/*
+ * Memory of a device
+ */
+
+/* An identification register, in the first byte of each of four words */
+#define PL031_PERIPH_ID		0xfe0
+
+static u64 load_word(u64 addr, u64 b, u64 c, u64 d)
+{
+	return READ_ONCE(*(u32 *)addr);
+}
+
+static void guest_loads_from_device(const struct mte_case *c)
+{
+	char *mem = map_kind(DEVICE, NULL);
+	u32 id = READ_ONCE(*(u32 *)(mem + PL031_PERIPH_ID));
+	struct mte_vm *m = mte_vm_create(true);
+	long ret = mte_vm_add_mapping(m, mem, MTE_PAGE);
+	struct mte_stop stop;
+
+	if (!mte_expect(!ret, "the slot: %s", strerror(-ret)))
+		return;
+	stop = mte_guest_try(m, load_word, IPA + PL031_PERIPH_ID, 0, NULL);
+	mte_expect(stop.why == MTE_RETURNED && stop.value == id,
+		   "reason %d, value %#lx, not %#x", stop.why,
+		   (unsigned long)stop.value, id);
+}
+
+static u64 load_tag(u64 addr, u64 b, u64 c, u64 d)
+{
+	return mte_guest_load_tag(addr);
+}
+
+/*
+ * RAM with tags that are not the guest's, mapped as memory of a device is. The
+ * guest may have it without tags, or not at all.
+ */
+static void ram_as_device(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+	struct mte_stop stop;
+	char *ram;
+	long ret;
+
+	ram = mmap(NULL, MTE_PAGE, PROT_READ | PROT_WRITE | PROT_MTE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
+	if (ram == MAP_FAILED)
+		mte_die("cannot map: %s", strerror(errno));
+	mte_vmm_set_pattern(ram, IPA, MTE_PAGE, MTE_STALE);
+
+	ret = mte_vm_add_mapping(m, map_physical(mte_pfn(ram) * MTE_PAGE),
+				 MTE_PAGE);
+	ksft_print_msg("the slot: %s\n", verdict_of(-ret));
+	if (ret)
+		return;
+	stop = mte_guest_try(m, load_tag, IPA, 0, NULL);
+	ksft_print_msg("the guest: reason %d, value %#lx\n", stop.why,
+		       (unsigned long)stop.value);
+	mte_expect(!(stop.why == MTE_RETURNED && stop.value),
+		   "the guest sees tag %#lx", (unsigned long)stop.value);
+}
+
 static void copy_tags_writes(const struct mte_case *c)
 {
 	struct mte_vm *m = create_guest();
@@ -487,6 +590,8 @@ static const struct mte_case cases[] = {
 	  slot_accepted, MTE_ON_OWN, PRIVATE_MEMFD },
 	{ "slot_of_private_hugetlb_is_accepted",
 	  slot_accepted, MTE_ON_OWN, PRIVATE_HUGETLB },
+	{ "slot_of_device_memory_is_accepted",
+	  slot_accepted, MTE_ON_OWN, DEVICE },
 	{ "slot_of_shared_file_is_refused",
 	  slot_refused, MTE_ON_OWN, SHARED_FILE },
 	{ "slot_of_private_file_is_refused",
@@ -504,6 +609,8 @@ static const struct mte_case cases[] = {
 	  capability_accepted, MTE_ON_OWN, PRIVATE_MEMFD },
 	{ "capability_with_slot_of_private_hugetlb_is_accepted",
 	  capability_accepted, MTE_ON_OWN, PRIVATE_HUGETLB },
+	{ "capability_with_slot_of_device_memory_is_accepted",
+	  capability_accepted, MTE_ON_OWN, DEVICE },
 	{ "capability_with_slot_of_shared_file_is_refused",
 	  capability_refused, MTE_ON_OWN, SHARED_FILE },
 	{ "capability_with_slot_of_private_file_is_refused",
@@ -528,6 +635,10 @@ static const struct mte_case cases[] = {
 	  guest_stores, MTE_ON_OWN, SHARED_FILE },
 	{ "guest_store_to_private_file_behind_slot_is_efault",
 	  guest_stores, MTE_ON_OWN, PRIVATE_FILE },
+
+	{ "guest_can_load_from_device_memory",
+	  guest_loads_from_device, MTE_ON_OWN },
+	{ "ram_mapped_like_a_device_shows_no_tags", ram_as_device, MTE_ON_OWN },
 
 	{ "copy_tags_to_shared_file_behind_slot_is_efault",
 	  copy_tags_writes, MTE_ON_OWN, SHARED_FILE },

@@ -273,7 +273,8 @@ static size_t count_stale_tags(const struct area *a, int prot, long *cleared)
 	return seen;
 }
 
-static bool test_new_memory(const struct test *test)
+/* PROT_MTE is there from the start, or @late, when the pages have data. */
+static bool check_new_memory(enum backing_type backing, bool late)
 {
 	/* When the page is mapped, or when it is allocated */
 	static const char * const functions[] = {
@@ -286,15 +287,20 @@ static bool test_new_memory(const struct test *test)
 
 	/* Which page frames we get is up to the allocator. */
 	for (i = 0; i < 8; i++) {
-		if (!dirty_free_memory(test->backing, STALE_TAG) ||
-		    !area_map(&a, test->backing, 4 * PAGES, TAGGED))
+		if (!dirty_free_memory(backing, STALE_TAG) ||
+		    !area_map(&a, backing, 4 * PAGES, late ? PLAIN : TAGGED))
 			return false;
-		if (watch)
-			race_window_arm(functions[i % 2], getpid(), 0);
-		write_all_pages(&a);
-		seen = count_nonzero_tags(a.mem, a.granules);
-		cleared = watch ? race_window_stale() : -1;
-		race_window_disarm();
+		if (late) {
+			area_fill_data(&a);
+			seen = count_stale_tags(&a, PLAIN, &cleared);
+		} else {
+			if (watch)
+				race_window_arm(functions[i % 2], getpid(), 0);
+			write_all_pages(&a);
+			seen = count_nonzero_tags(a.mem, a.granules);
+			cleared = watch ? race_window_stale() : -1;
+			race_window_disarm();
+		}
 		ksft_print_msg("%zu of %zu tags are stale, %ld pages had some\n",
 			       seen, a.granules, cleared);
 		area_unmap(&a);
@@ -307,30 +313,14 @@ static bool test_new_memory(const struct test *test)
 	return false;
 }
 
+static bool test_new_memory(const struct test *test)
+{
+	return check_new_memory(test->backing, false);
+}
+
 static bool test_late_prot_mte(const struct test *test)
 {
-	struct area a;
-	long cleared;
-	size_t seen;
-	int i;
-
-	/* Which page frames we get is up to the allocator. */
-	for (i = 0; i < 8; i++) {
-		if (!dirty_free_memory(test->backing, STALE_TAG) ||
-		    !area_map(&a, test->backing, 4 * PAGES, PLAIN))
-			return false;
-		area_fill_data(&a);
-		seen = count_stale_tags(&a, PLAIN, &cleared);
-		ksft_print_msg("%zu of %zu tags are stale, %ld pages had some\n",
-			       seen, a.granules, cleared);
-		area_unmap(&a);
-		if (seen)
-			return false;
-		if (cleared)
-			return true;
-	}
-	ksft_print_msg("evidence void: no page had stale tags\n");
-	return false;
+	return check_new_memory(test->backing, true);
 }
 
 /* backing: ANON for the zero page, THP for the huge zero page */

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <linux/bits.h>
 #include <linux/compiler.h>
@@ -22,6 +23,10 @@
 #define MTE_GRANULES_PER_PAGE	(MTE_PAGE / MTE_GRANULE)
 #define MTE_BLOCK		(2UL << 20)
 #define MTE_CONT_BLOCK		(64UL << 10)
+
+#ifndef PROT_MTE
+#define PROT_MTE		0x20
+#endif
 
 /* The ABI, spelt out: the headers of a tree may not have it yet. */
 struct mte_copy_args {

@@ -27,9 +27,6 @@
 #include "mte_compat.h"
 #include "mte.h"
 
-#ifndef PROT_MTE
-#define PROT_MTE		0x20
-#endif
 #ifndef MAP_HUGE_SHIFT
 #define MAP_HUGE_SHIFT		26
 #endif
