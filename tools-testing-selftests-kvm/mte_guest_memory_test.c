@@ -307,15 +307,21 @@ static void split_by_pageout(const struct mte_case *c, struct mte_vm *m)
 /* What is mapped in part only is split when reclaim gets there, or on demand. */
 static void split_by_unmap(const struct mte_case *c, struct mte_vm *m)
 {
-	int fd = open(SPLIT_HUGE_PAGES, O_WRONLY);
+	int fd = open(SPLIT_HUGE_PAGES, O_WRONLY), tries;
 
 	if (fd < 0)
 		mte_skip("no split_huge_pages in debugfs");
 	expect_split(m, false);
 	if (madvise(split_at(c, m), MTE_PAGE, MADV_DONTNEED))
 		mte_die("MADV_DONTNEED: %s", strerror(errno));
-	if (write(fd, "1", 1) != 1)
-		mte_die("cannot split huge pages: %s", strerror(errno));
+	/* A page may be in use for a moment. */
+	for (tries = 0; tries < 100; tries++) {
+		if (write(fd, "1", 1) != 1)
+			mte_die("cannot split huge pages: %s", strerror(errno));
+		if (!mte_in_huge_page(page_at(m, 1)))
+			break;
+		usleep(10000);
+	}
 	close(fd);
 	expect_split(m, true);
 	fill_data(c, m);

@@ -455,7 +455,8 @@ static u64 load_tag(u64 addr, u64 b, u64 c, u64 d)
 
 /*
  * RAM with tags that are not the guest's, mapped as memory of a device is. The
- * guest may have it without tags, or not at all.
+ * guest may have it without tags, or not at all. In a slot of its own kind it
+ * does show them.
  */
 static void ram_as_device(const struct mte_case *c)
 {
@@ -463,23 +464,51 @@ static void ram_as_device(const struct mte_case *c)
 	struct mte_stop stop;
 	char *ram;
 	long ret;
+	u64 pfn;
 
 	ram = mmap(NULL, MTE_PAGE, PROT_READ | PROT_WRITE | PROT_MTE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
 	if (ram == MAP_FAILED)
 		mte_die("cannot map: %s", strerror(errno));
 	mte_vmm_set_pattern(ram, IPA, MTE_PAGE, MTE_STALE);
+	pfn = mte_pfn(ram);
+	if (!pfn)
+		mte_skip("page frame numbers are hidden");
 
-	ret = mte_vm_add_mapping(m, map_physical(mte_pfn(ram) * MTE_PAGE),
-				 MTE_PAGE);
-	ksft_print_msg("the slot: %s\n", verdict_of(-ret));
-	if (ret)
-		return;
+	ret = mte_vm_add_mapping(m, map_physical(pfn * MTE_PAGE), MTE_PAGE);
+	if (!ret) {
+		stop = mte_guest_try(m, load_tag, IPA, 0, NULL);
+		mte_expect((stop.why == MTE_RUN_FAILED && stop.value == EFAULT) ||
+			   (stop.why == MTE_RETURNED && !stop.value),
+			   "the guest stopped for reason %d, value %#lx",
+			   stop.why, (unsigned long)stop.value);
+	} else {
+		mte_expect(ret == -EINVAL, "the slot: %s", strerror(-ret));
+	}
+
+	m = mte_vm_create(true);
+	if (mte_vm_add_mapping(m, ram, MTE_PAGE))
+		mte_die("cannot add anonymous memory");
 	stop = mte_guest_try(m, load_tag, IPA, 0, NULL);
-	ksft_print_msg("the guest: reason %d, value %#lx\n", stop.why,
-		       (unsigned long)stop.value);
-	mte_expect(!(stop.why == MTE_RETURNED && stop.value),
-		   "the guest sees tag %#lx", (unsigned long)stop.value);
+	mte_expect(stop.why == MTE_RETURNED && stop.value == MTE_STALE,
+		   "mapped as RAM: reason %d, value %#lx", stop.why,
+		   (unsigned long)stop.value);
+	if (mte_pfn(ram) != pfn)
+		mte_run_again("evidence void: the page has moved");
+}
+
+static void copy_tags_of_device(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+	u8 tags[MTE_GRANULES_PER_PAGE] = {};
+	long ret = mte_vm_add_mapping(m, map_kind(DEVICE, NULL), MTE_PAGE);
+
+	if (!mte_expect(!ret, "the slot: %s", strerror(-ret)))
+		return;
+	ret = mte_write_tags(m, IPA, tags, MTE_PAGE);
+	mte_expect(ret == -EFAULT, "a write returned %ld", ret);
+	ret = mte_read_tags(m, IPA, tags, MTE_PAGE);
+	mte_expect(ret == -EFAULT, "a read returned %ld", ret);
 }
 
 static void copy_tags_writes(const struct mte_case *c)
@@ -639,6 +668,8 @@ static const struct mte_case cases[] = {
 	{ "guest_can_load_from_device_memory",
 	  guest_loads_from_device, MTE_ON_OWN },
 	{ "ram_mapped_like_a_device_shows_no_tags", ram_as_device, MTE_ON_OWN },
+	{ "copy_tags_of_device_memory_is_efault",
+	  copy_tags_of_device, MTE_ON_OWN },
 
 	{ "copy_tags_to_shared_file_behind_slot_is_efault",
 	  copy_tags_writes, MTE_ON_OWN, SHARED_FILE },
