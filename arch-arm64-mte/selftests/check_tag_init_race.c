@@ -46,6 +46,11 @@
 #define WINDOWS		8
 #define CLEAR_TAGS	"mte_clear_page_tags"
 #define STALE_TAG	0xb
+/*
+ * Ample for what the parent does meanwhile. Where it has to wait for the child
+ * instead, nobody ends the hold but this.
+ */
+#define HOLD_US		400000
 
 /* So far apart that two mappings do not share a page table and its lock */
 #define FAR		(4UL << 20)
@@ -130,7 +135,7 @@ static bool let_go(const struct window *w, pid_t child)
 
 	if (read(w->ready[0], &c, 1) != 1)
 		return false;
-	error = race_window_arm(CLEAR_TAGS, child, RACE_WINDOW_MAX_US);
+	error = race_window_arm(CLEAR_TAGS, child, HOLD_US);
 	if (error)
 		ksft_print_msg("cannot arm race_window: %s\n",
 			       strerror(-error));
