@@ -777,6 +777,30 @@ static void logged_write_that_fails(const struct mte_case *c)
 		   count, found ? "" : " not");
 }
 
+/* Logging concerns the memslot that has it, and no other. */
+static void write_beside_log(const struct mte_case *c)
+{
+	char *mem = mmap(NULL, SOME, PROT_READ | PROT_WRITE | PROT_MTE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct mte_vm *m = create_logged_vm(c);
+	unsigned int count;
+	size_t i, bad = 0;
+	bool found;
+
+	if (mem == MAP_FAILED)
+		mte_die("no memory: %s", strerror(errno));
+	if (mte_vm_set_slot(m, SECOND_SLOT, 0, IPA + MTE_BLOCK, SOME, mem))
+		mte_die("cannot add memory");
+
+	mte_write_pattern(m, IPA + MTE_BLOCK, SOME, NEW_TAGS);
+	for (i = 0; i < SOME / MTE_GRANULE; i++)
+		bad += mte_guest_load_tag((uintptr_t)mem + i * MTE_GRANULE) !=
+		       mte_pattern_tag(NEW_TAGS, i);
+	mte_expect(!bad, "%zu tags are wrong", bad);
+	count = count_dirty(m, 0, &found);
+	mte_expect(!count, "%u pages are dirty in the other memslot", count);
+}
+
 static void logged_read(const struct mte_case *c)
 {
 	struct mte_vm *m = create_logged_vm(c);
@@ -970,6 +994,8 @@ static const struct mte_case cases[] = {
 	  logged_write, MTE_ON_ALL },
 	{ "failing_write_under_dirty_logging_is_in_the_log_or_refused",
 	  logged_write_that_fails, MTE_ON_ANON },
+	{ "write_beside_a_logged_slot_succeeds",
+	  write_beside_log, MTE_ON_ANON },
 	{ "read_under_dirty_logging_makes_nothing_dirty",
 	  logged_read, MTE_ON_ALL },
 

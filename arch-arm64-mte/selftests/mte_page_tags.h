@@ -350,8 +350,12 @@ static inline const char *backing_name(enum backing_type backing)
 	return names[backing];
 }
 
-#define NR_HUGEPAGES	"/proc/sys/vm/nr_hugepages"
+/* Of 2M, whatever the default size of hugetlb pages is */
+#define HUGETLB_POOL	"/sys/kernel/mm/hugepages/hugepages-2048kB/"
+#define NR_HUGEPAGES	HUGETLB_POOL "nr_hugepages"
+#define FREE_HUGEPAGES	HUGETLB_POOL "free_hugepages"
 #define HUGETLB_SIZE	(2UL << 20)
+#define MAP_HUGETLB_2M	(MAP_HUGETLB | 21 << 26)
 
 /* Have a hugetlb pool of at least @pages. Returns what there was. */
 static inline long grow_hugetlb_pool(long pages)
@@ -366,9 +370,12 @@ static inline long grow_hugetlb_pool(long pages)
 /* PROT_MTE on hugetlb memory came with v6.13. */
 static inline const char *hugetlb_mte_missing(void)
 {
-	char *p = mmap(NULL, HUGETLB_SIZE, TAGGED,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	char *p;
 
+	if (read_number(NR_HUGEPAGES) < 0)
+		return "no hugetlb pages of 2M";
+	p = mmap(NULL, HUGETLB_SIZE, TAGGED,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB_2M, -1, 0);
 	if (p == MAP_FAILED)
 		return errno == ENOMEM ? "no hugetlb pages" :
 		       "kernel without PROT_MTE on hugetlb memory";
@@ -376,7 +383,6 @@ static inline const char *hugetlb_mte_missing(void)
 	return NULL;
 }
 
-#define FREE_HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define DIRTY_BYTES	(64UL << 20)
 
 /*
@@ -392,7 +398,7 @@ static inline bool dirty_free_memory(enum backing_type backing,
 	char *p;
 
 	if (backing == HUGETLB) {
-		flags |= MAP_HUGETLB;
+		flags |= MAP_HUGETLB_2M;
 		size = read_number(FREE_HUGEPAGES) * HUGETLB_SIZE;
 	}
 	p = mmap(NULL, size, TAGGED, flags, -1, 0);
@@ -459,7 +465,8 @@ static inline bool area_map(struct area *a, enum backing_type backing,
 		break;
 	case HUGETLB:
 		a->mem = mmap(NULL, a->size, prot,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB_2M,
+			      -1, 0);
 		break;
 	}
 	if (a->mem != MAP_FAILED)

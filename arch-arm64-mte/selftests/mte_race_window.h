@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Access to the race_window test module (arch-arm64-mte/race-window), which
- * holds a chosen thread at the entry of a chosen kernel function.
+ * Access to the race_window test module, which holds a chosen thread at the
+ * entry of a chosen kernel function. It comes from outside the kernel tree.
  */
 #ifndef _MTE_RACE_WINDOW_H
 #define _MTE_RACE_WINDOW_H
