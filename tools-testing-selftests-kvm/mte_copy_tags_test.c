@@ -795,7 +795,7 @@ static void write_beside_log(const struct mte_case *c)
 	mte_write_pattern(m, IPA + MTE_BLOCK, SOME, NEW_TAGS);
 	for (i = 0; i < SOME / MTE_GRANULE; i++)
 		bad += mte_guest_load_tag((uintptr_t)mem + i * MTE_GRANULE) !=
-		       mte_pattern_tag(NEW_TAGS, i);
+		       mte_pattern_tag(NEW_TAGS, MTE_BLOCK / MTE_GRANULE + i);
 	mte_expect(!bad, "%zu tags are wrong", bad);
 	count = count_dirty(m, 0, &found);
 	mte_expect(!count, "%u pages are dirty in the other memslot", count);
