@@ -445,7 +445,7 @@ static void many_pages_across_slots(const struct mte_case *c)
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct mte_vm *m = mte_vm_create(true);
 	char *second = mem + 2 * SOME;
-	size_t i, bad = 0;
+	u64 bad;
 
 	if (mem == MAP_FAILED)
 		mte_die("no memory: %s", strerror(errno));
@@ -461,12 +461,10 @@ static void many_pages_across_slots(const struct mte_case *c)
 
 	mte_write_pattern(m, IPA, 2 * SOME, NEW_TAGS);
 	mte_expect_guest_sees(m, IPA, SOME, NEW_TAGS, "first slot");
-	for (i = 0; i < SOME / MTE_GRANULE; i++) {
-		bad += mte_guest_load_tag((uintptr_t)second + i * MTE_GRANULE) !=
-		       mte_pattern_tag(NEW_TAGS, SOME / MTE_GRANULE + i);
-		bad += !!mte_guest_load_tag((uintptr_t)mem + SOME + i * MTE_GRANULE);
-	}
-	mte_expect(!bad, "%zu tags are wrong behind the first slot", bad);
+	bad = mte_vmm_mismatches(second, IPA + SOME, SOME, NEW_TAGS) +
+	      mte_vmm_mismatches(mem + SOME, IPA + SOME, SOME, MTE_ALL_ZERO);
+	mte_expect(!bad, "%lu tags are wrong behind the first slot",
+		   (unsigned long)bad);
 }
 
 /* Pages that are there, that were only read from, or that are not there yet */
@@ -784,8 +782,8 @@ static void write_beside_log(const struct mte_case *c)
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct mte_vm *m = create_logged_vm(c);
 	unsigned int count;
-	size_t i, bad = 0;
 	bool found;
+	u64 bad;
 
 	if (mem == MAP_FAILED)
 		mte_die("no memory: %s", strerror(errno));
@@ -793,10 +791,8 @@ static void write_beside_log(const struct mte_case *c)
 		mte_die("cannot add memory");
 
 	mte_write_pattern(m, IPA + MTE_BLOCK, SOME, NEW_TAGS);
-	for (i = 0; i < SOME / MTE_GRANULE; i++)
-		bad += mte_guest_load_tag((uintptr_t)mem + i * MTE_GRANULE) !=
-		       mte_pattern_tag(NEW_TAGS, MTE_BLOCK / MTE_GRANULE + i);
-	mte_expect(!bad, "%zu tags are wrong", bad);
+	bad = mte_vmm_mismatches(mem, IPA + MTE_BLOCK, SOME, NEW_TAGS);
+	mte_expect(!bad, "%lu tags are wrong", (unsigned long)bad);
 	count = count_dirty(m, 0, &found);
 	mte_expect(!count, "%u pages are dirty in the other memslot", count);
 }

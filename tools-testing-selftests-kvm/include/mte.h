@@ -196,6 +196,8 @@ void mte_tag_program_memory(struct mte_vm *m);
 void mte_vmm_touch(struct mte_vm *m, size_t length);
 /* Have it set tags, as if @addr, mapped with PROT_MTE, was memory at @ipa. */
 void mte_vmm_set_pattern(void *addr, u64 ipa, size_t length, u64 pattern);
+/* The number of tags that are not as mte_vmm_set_pattern() would set them */
+u64 mte_vmm_mismatches(const void *addr, u64 ipa, size_t length, u64 pattern);
 /* @size readable and writable bytes that end at an inaccessible page. */
 u8 *mte_alloc_before_fault(size_t size);
 

@@ -1048,6 +1048,12 @@ void mte_vmm_set_pattern(void *addr, u64 ipa, size_t length, u64 pattern)
 	set_pattern((uintptr_t)addr, length, pattern, granule_at(ipa));
 }
 
+u64 mte_vmm_mismatches(const void *addr, u64 ipa, size_t length, u64 pattern)
+{
+	return guest_mismatches((uintptr_t)addr, length, pattern,
+				granule_at(ipa));
+}
+
 bool mte_is_huge(struct mte_vm *m)
 {
 	unsigned long start, end, kib;
