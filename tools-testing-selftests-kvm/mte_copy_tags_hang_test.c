@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * mte_copy_tags_hang_test - KVM_ARM_MTE_COPY_TAGS while its buffer is not there
+ * mte_copy_tags_hang_test - KVM_ARM_MTE_COPY_TAGS while memory is not there
  *
  * The ioctl has to wait for a page of its tag buffer: the page is behind a
  * userfaultfd, which stands for anything slow, such as a file on a disk or a
@@ -10,6 +10,9 @@
  *  - tags of other memory can be copied, and memslots can change
  * When the page of the buffer comes in, the ioctl ends and all tags are
  * written, even if it shares its one CPU with the vCPU that touches the page.
+ *
+ * It may have to wait for a page of the guest's memory as well. It goes on when
+ * that page is there; if a file has taken its place, the file gets no tags.
  *
  * The buffer is in the very page whose tags are written, mapped a second time
  * with PROT_MTE and not yet faulted in there: the ioctl ends, too.
@@ -54,6 +57,7 @@
 #define OTHER_IPA	(16UL << 30)
 
 #define TAGS		0x7a65ULL
+#define OLD_TAGS	0x1d5ULL
 
 /*
  * How long a thing that takes no time at all may take before it hangs. Short
@@ -71,25 +75,32 @@ struct late_page {
 	char *addr;
 };
 
-static struct late_page make_late_page(void)
+static struct late_page let_page_be_late(char *addr)
 {
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	struct late_page page;
+	struct late_page page = { .addr = addr };
 
 	page.uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (page.uffd < 0 || ioctl(page.uffd, UFFDIO_API, &api))
 		mte_skip("no userfaultfd: %s", strerror(errno));
-	page.addr = mmap(NULL, MTE_PAGE, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (page.addr == MAP_FAILED)
-		mte_die("no memory: %s", strerror(errno));
 	range.range.start = (uintptr_t)page.addr;
 	range.range.len = MTE_PAGE;
 	if (ioctl(page.uffd, UFFDIO_REGISTER, &range))
 		mte_die("UFFDIO_REGISTER: %s", strerror(errno));
 
 	return page;
+}
+
+static struct late_page make_late_page(void)
+{
+	char *addr = mmap(NULL, MTE_PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (addr == MAP_FAILED)
+		mte_die("no memory: %s", strerror(errno));
+
+	return let_page_be_late(addr);
 }
 
 /* Wait until somebody waits for the page. */
@@ -101,7 +112,7 @@ static void await_fault(struct late_page *page)
 	if (poll(&pollfd, 1, PATIENCE_S * 1000) != 1 ||
 	    read(page->uffd, &msg, sizeof(msg)) != sizeof(msg) ||
 	    msg.event != UFFD_EVENT_PAGEFAULT)
-		mte_die("COPY_TAGS does not touch its buffer");
+		mte_die("COPY_TAGS does not touch the page");
 }
 
 static void let_page_come(struct late_page *page, u64 pattern)
@@ -127,6 +138,8 @@ struct job {
 	int cpu;
 	struct mte_vm *m;
 	u64 ipa;
+	/* A page if 0 */
+	size_t length;
 	void *buffer;
 	u64 direction;
 	long ret;
@@ -190,7 +203,7 @@ static void copy_tags(struct job *job)
 {
 	struct mte_copy_args args = {
 		.guest_ipa = job->ipa,
-		.length = MTE_PAGE,
+		.length = job->length ?: MTE_PAGE,
 		.addr = job->buffer,
 		.flags = job->direction,
 	};
@@ -213,13 +226,18 @@ static void change_slots(struct job *job)
 }
 
 /* The ioctl has all it needs now. */
-static void expect_end(struct job *copy, const char *what)
+static void expect_result(struct job *copy, long ret, const char *what)
 {
 	if (!await(&copy->done, PATIENCE_S))
 		mte_die("%s: COPY_TAGS does not end", what);
 	pthread_join(copy->thread, NULL);
-	mte_expect(copy->ret == MTE_PAGE, "%s: COPY_TAGS returned %ld", what,
+	mte_expect(copy->ret == ret, "%s: COPY_TAGS returned %ld", what,
 		   copy->ret);
+}
+
+static void expect_end(struct job *copy, const char *what)
+{
+	expect_result(copy, copy->length ?: MTE_PAGE, what);
 }
 
 static void vcpu_touches(const struct mte_case *c)
@@ -442,6 +460,70 @@ static void slots_change(const struct mte_case *c)
 }
 
 /*
+ * A page of the guest's memory that is late, between others that are not
+ */
+static void guest_page_is_late(const struct mte_case *c)
+{
+	u8 tags[SIZE / MTE_GRANULE], want[SIZE / MTE_GRANULE] = {};
+	struct job copy = {
+		.work = copy_tags, .ipa = IPA, .length = SIZE, .buffer = tags,
+		.direction = c->arg,
+	};
+	struct mte_vm *m = mte_vm_create(true);
+	struct late_page page;
+
+	copy.m = m;
+	mte_vm_add_memory(m, c->backing, SIZE);
+	mte_guest_set_pattern(m, IPA, MTE_PAGE, OLD_TAGS);
+	page = let_page_be_late(mte_vm_hva(m) + MTE_PAGE);
+	mte_fill_pattern(tags, sizeof(tags), TAGS);
+
+	start(&copy);
+	await_fault(&page);
+	let_page_come(&page, TAGS);
+	expect_end(&copy, "with that page");
+	if (c->arg == WRITE) {
+		mte_expect_guest_sees(m, IPA, SIZE, TAGS, "afterwards");
+		return;
+	}
+	mte_fill_pattern(want, MTE_GRANULES_PER_PAGE, OLD_TAGS);
+	mte_expect(!memcmp(tags, want, sizeof(want)), "other tags were read");
+}
+
+/*
+ * What the write found before it waited for the page is not so any more.
+ */
+static void guest_page_is_replaced(const struct mte_case *c)
+{
+	u8 tags[SIZE / MTE_GRANULE];
+	struct job copy = {
+		.work = copy_tags, .ipa = IPA, .length = SIZE, .buffer = tags,
+		.direction = WRITE,
+	};
+	struct mte_vm *m = mte_vm_create(true);
+	struct uffdio_range range = { .len = MTE_PAGE };
+	int fd = mte_open_file(MTE_PAGE);
+	struct late_page page;
+
+	copy.m = m;
+	mte_vm_add_memory(m, c->backing, SIZE);
+	mte_guest_set_pattern(m, IPA, MTE_PAGE, OLD_TAGS);
+	page = let_page_be_late(mte_vm_hva(m) + MTE_PAGE);
+	mte_fill_pattern(tags, sizeof(tags), TAGS);
+
+	start(&copy);
+	await_fault(&page);
+	if (mmap(page.addr, MTE_PAGE, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED, fd, 0) != page.addr)
+		mte_die("cannot map the file: %s", strerror(errno));
+	range.start = (uintptr_t)page.addr;
+	if (ioctl(page.uffd, UFFDIO_WAKE, &range))
+		mte_die("UFFDIO_WAKE: %s", strerror(errno));
+	expect_result(&copy, MTE_PAGE, "with a file in place of a page");
+	mte_expect_guest_sees(m, IPA, MTE_PAGE, TAGS, "the page before");
+}
+
+/*
  * In a process of its own, which can be left behind: if it spins it cannot even
  * be killed.
  */
@@ -530,6 +612,12 @@ static const struct mte_case cases[] = {
 	  MTE_ON_ANON, WRITE },
 	{ "waiting_read_blocks_no_memslot_change", slots_change,
 	  MTE_ON_ANON, READ },
+	{ "write_waits_for_a_page_of_the_guest", guest_page_is_late,
+	  MTE_ON_SMALL, WRITE },
+	{ "read_waits_for_a_page_of_the_guest", guest_page_is_late,
+	  MTE_ON_SMALL, READ },
+	{ "page_that_meanwhile_became_a_file_gets_no_tags",
+	  guest_page_is_replaced, MTE_ON_ANON },
 	{ "read_into_unfaulted_alias_of_the_page_ends", alias_of_the_page,
 	  MTE_ON_OWN, READ },
 	/* Keep this the last one. */

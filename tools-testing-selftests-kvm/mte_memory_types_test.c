@@ -32,7 +32,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <linux/kvm.h>
@@ -71,31 +70,6 @@ static size_t size_of(enum kind kind)
 		return MTE_PAGE;
 
 	return kind == PRIVATE_HUGETLB ? MTE_BLOCK : SIZE;
-}
-
-/*
- * A file of ramfs: of the file systems that are always there it is the one
- * whose pages, although they are in memory, are not known to carry tags.
- */
-static int open_file(void)
-{
-	char dir[] = "/tmp/kvm_mte.XXXXXX";
-	char path[40];
-	int fd;
-
-	if (!mkdtemp(dir))
-		mte_die("no directory: %s", strerror(errno));
-	if (mount("none", dir, "ramfs", 0, NULL))
-		mte_skip("cannot mount ramfs: %s", strerror(errno));
-	snprintf(path, sizeof(path), "%s/file", dir);
-	fd = open(path, O_RDWR | O_CREAT, 0600);
-	if (fd < 0 || ftruncate(fd, SIZE))
-		mte_die("no file: %s", strerror(errno));
-	/* It lives as long as it is mapped. */
-	umount2(dir, MNT_DETACH);
-	rmdir(dir);
-
-	return fd;
 }
 
 static int open_memfd(void)
@@ -159,7 +133,7 @@ static char *map_kind(enum kind kind, char *where)
 		break;
 	case SHARED_FILE:
 	case PRIVATE_FILE:
-		fd = open_file();
+		fd = mte_open_file(SIZE);
 		flags = kind == SHARED_FILE ? MAP_SHARED : MAP_PRIVATE;
 		break;
 	case PRIVATE_HUGETLB:
@@ -180,9 +154,9 @@ static char *map_kind(enum kind kind, char *where)
 		close(fd);
 
 	if (kind == SHARED_FILE_BEHIND_ANON)
-		fd = open_file(), flags = MAP_SHARED;
+		fd = mte_open_file(SIZE), flags = MAP_SHARED;
 	else if (kind == PRIVATE_FILE_BEHIND_ANON)
-		fd = open_file(), flags = MAP_PRIVATE;
+		fd = mte_open_file(SIZE), flags = MAP_PRIVATE;
 	else
 		return mem;
 	if (mmap(mem + SIZE - MTE_PAGE, MTE_PAGE, PROT_READ | PROT_WRITE,

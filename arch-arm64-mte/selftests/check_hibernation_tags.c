@@ -6,7 +6,8 @@
  * The test needs a blank disk of its own that the kernel resumes from
  * (resume=... on its command line): it makes swap of it, sets up memory of each
  * kind, and puts the machine to sleep. Somebody has to switch it on again. What
- * follows the resume checks the memory.
+ * follows the resume checks the memory. Since no other test switches a machine
+ * off, MTE_TEST_HIBERNATION has to be set in the environment to have this one run.
  *
  * Properties:
  *
@@ -44,6 +45,9 @@ enum memory {
 
 static struct area areas[NR_MEMORIES];
 static bool came_back;
+/* What there was before the test */
+static long old_pool = -1;
+static char old_mode[32];
 
 /*
  * Have all pages in swap; on a disk that takes a moment, and a page whose
@@ -134,16 +138,36 @@ static bool create_areas(void)
 	       send_to_swap(&a[SWAPPED]);
 }
 
+/* The chosen one of the modes in /sys/power/disk is in brackets. */
+static void remember_mode(void)
+{
+	FILE *f = fopen(POWER "disk", "r");
+	char modes[128] = "";
+	char *mode;
+
+	if (!f)
+		return;
+	if (fgets(modes, sizeof(modes), f)) {
+		mode = strchr(modes, '[');
+		if (mode)
+			sscanf(mode, "[%31[^]]", old_mode);
+	}
+	fclose(f);
+}
+
 static const char *set_up(void)
 {
 	const char *why;
 
+	if (!getenv("MTE_TEST_HIBERNATION"))
+		return "switches the machine off; set MTE_TEST_HIBERNATION to run it";
 	if (geteuid())
 		return "needs root";
 	why = set_up_disk();
 	if (why)
 		return why;
-	grow_hugetlb_pool(HUGETLB_PAGES);
+	old_pool = grow_hugetlb_pool(HUGETLB_PAGES);
+	remember_mode();
 	if (!create_areas()) {
 		ksft_print_msg("cannot set up the memory\n");
 		return NULL;
@@ -161,8 +185,21 @@ static const char *set_up(void)
 
 static void tear_down(void)
 {
-	swapoff(NODE);
+	static const char blank[4096];
+	int fd;
+
+	/* As it was: the disk is still the one to resume from. */
+	if (!swapoff(NODE)) {
+		fd = open(NODE, O_WRONLY);
+		if (fd < 0 || write(fd, blank, sizeof(blank)) != sizeof(blank))
+			ksft_print_msg("the disk is left with a swap header\n");
+		close(fd);
+	}
 	unlink(NODE);
+	if (*old_mode)
+		write_text(POWER "disk", old_mode);
+	if (old_pool >= 0)
+		write_number(NR_HUGEPAGES, old_pool);
 }
 
 static bool test_came_back(const struct test *test)

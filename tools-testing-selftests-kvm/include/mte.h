@@ -198,6 +198,8 @@ void mte_vmm_touch(struct mte_vm *m, size_t length);
 void mte_vmm_set_pattern(void *addr, u64 ipa, size_t length, u64 pattern);
 /* The number of tags that are not as mte_vmm_set_pattern() would set them */
 u64 mte_vmm_mismatches(const void *addr, u64 ipa, size_t length, u64 pattern);
+/* A new file whose pages must not have tags, open for reading and writing */
+int mte_open_file(size_t size);
 /* @size readable and writable bytes that end at an inaccessible page. */
 u8 *mte_alloc_before_fault(size_t size);
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
@@ -1052,6 +1053,31 @@ u64 mte_vmm_mismatches(const void *addr, u64 ipa, size_t length, u64 pattern)
 {
 	return guest_mismatches((uintptr_t)addr, length, pattern,
 				granule_at(ipa));
+}
+
+/*
+ * A file of ramfs: of the file systems that are always there it is the one
+ * whose pages, although they are in memory, are not known to carry tags.
+ */
+int mte_open_file(size_t size)
+{
+	char dir[] = "/tmp/kvm_mte.XXXXXX";
+	char path[40];
+	int fd;
+
+	if (!mkdtemp(dir))
+		mte_die("no directory: %s", strerror(errno));
+	if (mount("none", dir, "ramfs", 0, NULL))
+		mte_skip("cannot mount ramfs: %s", strerror(errno));
+	snprintf(path, sizeof(path), "%s/file", dir);
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	if (fd < 0 || ftruncate(fd, size))
+		mte_die("no file: %s", strerror(errno));
+	/* It lives as long as it is mapped. */
+	umount2(dir, MNT_DETACH);
+	rmdir(dir);
+
+	return fd;
 }
 
 bool mte_is_huge(struct mte_vm *m)
