@@ -190,9 +190,11 @@ spare_tree() {
 	for shared in apt qemu tools; do
 		if [ -e "$BUILD/$shared" ]; then ln -sfn "$BUILD/$shared" "$spare/$shared"; fi
 	done
-	for shared in vanilla kselftest.stamp; do ln -sfn "$BUILD/$1/$shared" "$spare/$1/$shared"; done
-	rm -rf "$spare/$1/kselftest"
+	ln -sfn "$BUILD/$1/vanilla" "$spare/$1/vanilla"
+	# They may be built anew meanwhile.
+	rm -rf "$spare/$1/kselftest" "$spare/$1/kselftest.stamp"
 	if [ -d "$BUILD/$1/kselftest" ]; then cp -rl "$BUILD/$1/kselftest" "$spare/$1/kselftest"; fi
+	if [ -e "$BUILD/$1/kselftest.stamp" ]; then cp "$BUILD/$1/kselftest.stamp" "$spare/$1/kselftest.stamp"; fi
 	# Its objects are those of the tree, which may have been made anew since.
 	if [ ! -e "$src/.git/complete" ] || ! git -C "$src" rev-parse -q --verify 'HEAD^{commit}' >/dev/null 2>&1; then
 		rm -rf "$src"
