@@ -138,7 +138,7 @@ struct job {
 	int cpu;
 	struct mte_vm *m;
 	u64 ipa;
-	/* A page if 0 */
+	/* start() makes a page of 0 */
 	size_t length;
 	void *buffer;
 	u64 direction;
@@ -180,6 +180,8 @@ static void *job_main(void *arg)
 
 static void start(struct job *job)
 {
+	if (!job->length)
+		job->length = MTE_PAGE;
 	if (pthread_create(&job->thread, NULL, job_main, job))
 		mte_die("no thread");
 }
@@ -203,7 +205,7 @@ static void copy_tags(struct job *job)
 {
 	struct mte_copy_args args = {
 		.guest_ipa = job->ipa,
-		.length = job->length ?: MTE_PAGE,
+		.length = job->length,
 		.addr = job->buffer,
 		.flags = job->direction,
 	};
@@ -237,7 +239,7 @@ static void expect_result(struct job *copy, long ret, const char *what)
 
 static void expect_end(struct job *copy, const char *what)
 {
-	expect_result(copy, copy->length ?: MTE_PAGE, what);
+	expect_result(copy, copy->length, what);
 }
 
 static void vcpu_touches(const struct mte_case *c)
@@ -460,34 +462,45 @@ static void slots_change(const struct mte_case *c)
 }
 
 /*
- * A page of the guest's memory that is late, between others that are not
+ * Have @copy wait for a page of the guest's memory, the second one. The page
+ * before it is there, and has OLD_TAGS.
  */
-static void guest_page_is_late(const struct mte_case *c)
+static struct late_page copy_late_guest_page(const struct mte_case *c,
+					     struct job *copy)
 {
-	u8 tags[SIZE / MTE_GRANULE], want[SIZE / MTE_GRANULE] = {};
-	struct job copy = {
-		.work = copy_tags, .ipa = IPA, .length = SIZE, .buffer = tags,
-		.direction = c->arg,
-	};
+	static u8 tags[SIZE / MTE_GRANULE];
 	struct mte_vm *m = mte_vm_create(true);
 	struct late_page page;
 
-	copy.m = m;
 	mte_vm_add_memory(m, c->backing, SIZE);
 	mte_guest_set_pattern(m, IPA, MTE_PAGE, OLD_TAGS);
 	page = let_page_be_late(mte_vm_hva(m) + MTE_PAGE);
 	mte_fill_pattern(tags, sizeof(tags), TAGS);
-
-	start(&copy);
+	*copy = (struct job) {
+		.work = copy_tags, .m = m, .ipa = IPA, .length = SIZE,
+		.buffer = tags, .direction = c->arg,
+	};
+	start(copy);
 	await_fault(&page);
+
+	return page;
+}
+
+static void guest_page_is_late(const struct mte_case *c)
+{
+	u8 want[SIZE / MTE_GRANULE] = {};
+	struct job copy;
+	struct late_page page = copy_late_guest_page(c, &copy);
+
 	let_page_come(&page, TAGS);
 	expect_end(&copy, "with that page");
 	if (c->arg == WRITE) {
-		mte_expect_guest_sees(m, IPA, SIZE, TAGS, "afterwards");
+		mte_expect_guest_sees(copy.m, IPA, SIZE, TAGS, "afterwards");
 		return;
 	}
 	mte_fill_pattern(want, MTE_GRANULES_PER_PAGE, OLD_TAGS);
-	mte_expect(!memcmp(tags, want, sizeof(want)), "other tags were read");
+	mte_expect(!memcmp(copy.buffer, want, sizeof(want)),
+		   "other tags were read");
 }
 
 /*
@@ -495,32 +508,21 @@ static void guest_page_is_late(const struct mte_case *c)
  */
 static void guest_page_is_replaced(const struct mte_case *c)
 {
-	u8 tags[SIZE / MTE_GRANULE];
-	struct job copy = {
-		.work = copy_tags, .ipa = IPA, .length = SIZE, .buffer = tags,
-		.direction = WRITE,
-	};
-	struct mte_vm *m = mte_vm_create(true);
-	struct uffdio_range range = { .len = MTE_PAGE };
 	int fd = mte_open_file(MTE_PAGE);
-	struct late_page page;
+	struct job copy;
+	struct late_page page = copy_late_guest_page(c, &copy);
+	struct uffdio_range range = {
+		.start = (uintptr_t)page.addr,
+		.len = MTE_PAGE,
+	};
 
-	copy.m = m;
-	mte_vm_add_memory(m, c->backing, SIZE);
-	mte_guest_set_pattern(m, IPA, MTE_PAGE, OLD_TAGS);
-	page = let_page_be_late(mte_vm_hva(m) + MTE_PAGE);
-	mte_fill_pattern(tags, sizeof(tags), TAGS);
-
-	start(&copy);
-	await_fault(&page);
 	if (mmap(page.addr, MTE_PAGE, PROT_READ | PROT_WRITE,
 		 MAP_SHARED | MAP_FIXED, fd, 0) != page.addr)
 		mte_die("cannot map the file: %s", strerror(errno));
-	range.start = (uintptr_t)page.addr;
 	if (ioctl(page.uffd, UFFDIO_WAKE, &range))
 		mte_die("UFFDIO_WAKE: %s", strerror(errno));
 	expect_result(&copy, MTE_PAGE, "with a file in place of a page");
-	mte_expect_guest_sees(m, IPA, MTE_PAGE, TAGS, "the page before");
+	mte_expect_guest_sees(copy.m, IPA, MTE_PAGE, TAGS, "the page before");
 }
 
 /*
@@ -617,7 +619,7 @@ static const struct mte_case cases[] = {
 	{ "read_waits_for_a_page_of_the_guest", guest_page_is_late,
 	  MTE_ON_SMALL, READ },
 	{ "page_that_meanwhile_became_a_file_gets_no_tags",
-	  guest_page_is_replaced, MTE_ON_ANON },
+	  guest_page_is_replaced, MTE_ON_ANON, WRITE },
 	{ "read_into_unfaulted_alias_of_the_page_ends", alias_of_the_page,
 	  MTE_ON_OWN, READ },
 	/* Keep this the last one. */

@@ -39,7 +39,6 @@ static const enum memory_state with_tags_closed = WITH_TAGS_CLOSED;
 static const enum memory_state no_tags_closed = NO_TAGS_CLOSED;
 
 static char old_pattern[256];
-static long old_pool = -1;
 
 /*
  * In the state without tags every other page is made accessible at last: the
@@ -238,7 +237,7 @@ static const char *set_up(void)
 	fclose(f);
 	if (!write_text(PATTERN, CORE "%p"))
 		return "cannot say where core files go";
-	old_pool = grow_hugetlb_pool(HUGETLB_PAGES);
+	grow_hugetlb_pool(HUGETLB_PAGES);
 
 	/* Tags in core files came with v5.18. */
 	if (!shared_notes(&a, ANON, TAGGED))
@@ -254,8 +253,7 @@ static void tear_down(void)
 {
 	if (old_pattern[0])
 		write_text(PATTERN, old_pattern);
-	if (old_pool >= 0)
-		write_number(NR_HUGEPAGES, old_pool);
+	restore_hugetlb_pool();
 }
 
 static const char *no_backing(const struct test *test)

@@ -45,8 +45,7 @@ enum memory {
 
 static struct area areas[NR_MEMORIES];
 static bool came_back;
-/* What there was before the test */
-static long old_pool = -1;
+/* That of /sys/power/disk before the test */
 static char old_mode[32];
 
 /*
@@ -166,7 +165,7 @@ static const char *set_up(void)
 	why = set_up_disk();
 	if (why)
 		return why;
-	old_pool = grow_hugetlb_pool(HUGETLB_PAGES);
+	grow_hugetlb_pool(HUGETLB_PAGES);
 	remember_mode();
 	if (!create_areas()) {
 		ksft_print_msg("cannot set up the memory\n");
@@ -198,8 +197,7 @@ static void tear_down(void)
 	unlink(NODE);
 	if (*old_mode)
 		write_text(POWER "disk", old_mode);
-	if (old_pool >= 0)
-		write_number(NR_HUGEPAGES, old_pool);
+	restore_hugetlb_pool();
 }
 
 static bool test_came_back(const struct test *test)

@@ -41,11 +41,11 @@
 #define HUGETLB_PAGES	6
 #define KSM		"/sys/kernel/mm/ksm/"
 
-static long old_pool, ksm_run, ksm_pages_to_scan, ksm_sleep, ksm_zero_pages;
+static long ksm_run, ksm_pages_to_scan, ksm_sleep, ksm_zero_pages;
 
 static const char *set_up(void)
 {
-	old_pool = grow_hugetlb_pool(HUGETLB_PAGES);
+	grow_hugetlb_pool(HUGETLB_PAGES);
 	ksm_run = read_number(KSM "run");
 	ksm_pages_to_scan = read_number(KSM "pages_to_scan");
 	ksm_sleep = read_number(KSM "sleep_millisecs");
@@ -55,8 +55,7 @@ static const char *set_up(void)
 
 static void tear_down(void)
 {
-	if (old_pool >= 0)
-		write_number(NR_HUGEPAGES, old_pool);
+	restore_hugetlb_pool();
 	if (ksm_run < 0)
 		return;
 	write_number(KSM "run", ksm_run);

@@ -357,14 +357,20 @@ static inline const char *backing_name(enum backing_type backing)
 #define HUGETLB_SIZE	(2UL << 20)
 #define MAP_HUGETLB_2M	(MAP_HUGETLB | 21 << 26)
 
-/* Have a hugetlb pool of at least @pages. Returns what there was. */
-static inline long grow_hugetlb_pool(long pages)
-{
-	long old = read_number(NR_HUGEPAGES);
+static long old_hugetlb_pool = -1;
 
-	if (old >= 0 && old < pages)
+/* Have a hugetlb pool of at least @pages, until restore_hugetlb_pool() */
+static inline void grow_hugetlb_pool(long pages)
+{
+	old_hugetlb_pool = read_number(NR_HUGEPAGES);
+	if (old_hugetlb_pool >= 0 && old_hugetlb_pool < pages)
 		write_number(NR_HUGEPAGES, pages);
-	return old;
+}
+
+static inline void restore_hugetlb_pool(void)
+{
+	if (old_hugetlb_pool >= 0)
+		write_number(NR_HUGEPAGES, old_hugetlb_pool);
 }
 
 /* PROT_MTE on hugetlb memory came with v6.13. */
