@@ -1,50 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/// Which flag stands for a hugetlb page is asm/mte.h's business.  Report who asks
-/// "is this hugetlb?" to pick one, and who calls functions for hugetlb only.
+/// Where the flags of a page are, and that hugetlb pages share those of the head, is
+/// what asm/mte.h knows.  In code that handles tags, report everybody else who asks
+/// whether something is hugetlb, whatever he does with the answer, and everybody who
+/// tells the protocol where the flags are.
+///
+/// A VMA may be asked for the size of its mappings.
 //
 // Confidence: Moderate
 // Options: --include-headers --no-includes
 
 virtual report
 
-@special@
-identifier f =~ "hugetlb_mte_tag";
-position p;
-@@
-
-f@p(...)
-
-@script:python depends on report@
-p << special.p;
-f << special.f;
-@@
-coccilib.report.print_report(p[0], "hugetlb-flag: %s() calls %s()" % (p[0].current_element, f))
-
-@picks@
-identifier f =~ "mte_(tagg|clear|copy|write|zero)";
-identifier h =~ "^(folio_test_hugetlb|PageHuge|PageHeadHuge|is_vm_hugetlb_page)$";
+@size@
+expression vma, size;
 position p;
 statement S;
 @@
 
 (
-if (<+... h@p(...) ...+>) {
-	<+... f(...) ...+>
-} else S
+if (<+... is_vm_hugetlb_page@p(vma) ...+>)
+	return huge_page_shift(hstate_vma(vma));
 |
-if (<+... h@p(...) ...+>) {
-	<+... f(...) ...+>
-}
-|
-if (<+... h@p(...) ...+>)
-	f(...);
+if (is_vm_hugetlb_page@p(vma))
+	size = huge_page_shift(hstate_vma(vma));
 else S
-|
-if (<+... h@p(...) ...+>)
-	f(...);
 )
 
 @script:python depends on report@
-p << picks.p;
+p << size.p;
 @@
-coccilib.report.print_report(p[0], "hugetlb-flag: %s() asks for hugetlb to pick a flag" % p[0].current_element)
+coccilib.report.print_report(p[0], "seen: %s" % p[0].current_element)
+
+@asks@
+identifier word =~ "^([a-z_]+_hugetlb|[a-z_]*hugetlb_[a-z_]+|PageHuge|PageHeadHuge|(folio|page)_hstate|is_file_hugepages|VM_HUGETLB|__try_mte_tagging|__set_mte_tagged|mte_page_flags|skip_mte_tagged_pages)$";
+position p != size.p;
+@@
+
+word@p
+
+@script:python depends on report@
+p << asks.p;
+word << asks.word;
+@@
+coccilib.report.print_report(p[0], "hugetlb-flag: %s() names %s" % (p[0].current_element, word))

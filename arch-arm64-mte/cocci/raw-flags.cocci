@@ -11,26 +11,23 @@
 virtual report
 
 @shown@
+identifier bit =~ "^PG_arch_[23]$";
 position p;
-symbol PG_arch_2, PG_arch_3;
 @@
 
-kpf_copy_bit(..., \(PG_arch_2@p\|PG_arch_3@p\))
+kpf_copy_bit(..., bit@p)
+
+@script:python depends on report@
+p << shown.p;
+@@
+coccilib.report.print_report(p[0], "seen: %s" % p[0].current_element)
 
 @raw@
+identifier word =~ "^(PG_mte_tagged|PG_mte_lock|PG_arch_[23])$";
 position p != shown.p;
-symbol PG_mte_tagged, PG_mte_lock, PG_arch_2, PG_arch_3;
 @@
 
-(
-PG_mte_tagged@p
-|
-PG_mte_lock@p
-|
-PG_arch_2@p
-|
-PG_arch_3@p
-)
+word@p
 
 @script:python depends on report@
 p << raw.p;

@@ -1,125 +1,143 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/// Between try_page_mte_tagging() and set_page_mte_tagged() others spin: nothing
-/// there may touch user memory, sleep, or leave without publishing the tags.
+/// Who gets true from try_page_mte_tagging() owns the tags of the page until he calls
+/// set_page_mte_tagged().  Others spin meanwhile, so nothing there may touch user
+/// memory, sleep, or leave without publishing the tags; who got false must not
+/// publish at all.
+///
+/// Code is right if it has one of the forms below, and calls nothing in between but
+/// what is known to be harmless.  All else is reported, understood or not.
 //
 // Confidence: Moderate
 // Options: --include-headers --no-includes
-// Comments: sleeping inside called functions is for CONFIG_DEBUG_ATOMIC_SLEEP.
 
 virtual report
 
-@user exists@
-identifier try =~ "^(folio_)?try_.*mte_tagging$";
-identifier done =~ "^(folio_)?set_.*mte_tagged$";
-identifier bad =~ "^_*(raw_)?(copy_(from|to)_user.*|mte_copy_tags_(from|to)_user|get_user.*|put_user.*|clear_user|fault_in_.*|pin_user_.*|get_user_pages.*|access_(process|remote)_vm|access_ok)$";
-position p;
+// if (try) { ... set; }
+@branch@
+identifier try =~ "^_*(folio_)?try_[a-z_]*mte_tagging$";
+identifier again =~ "^_*(folio_)?try_[a-z_]*mte_tagging$";
+identifier set =~ "^_*(folio_)?set_[a-z_]*mte_tagged$";
+expression page, other;
+position t, s;
 @@
 
-try(...)
-... when != set_page_mte_tagged(...)
-     when != folio_set_hugetlb_mte_tagged(...)
-     when != try_page_mte_tagging(...)
-     when != folio_try_hugetlb_mte_tagging(...)
-bad@p(...)
-... when != set_page_mte_tagged(...)
-     when != folio_set_hugetlb_mte_tagged(...)
-     when != try_page_mte_tagging(...)
-     when != folio_try_hugetlb_mte_tagging(...)
-done(...)
-
-@script:python depends on report@
-p << user.p;
-bad << user.bad;
-@@
-coccilib.report.print_report(p[0], "user-access: %s() calls %s() while it initialises tags" % (p[0].current_element, bad))
-
-@sleep exists@
-identifier try =~ "^(folio_)?try_.*mte_tagging$";
-identifier done =~ "^(folio_)?set_.*mte_tagged$";
-identifier bad =~ "^_*(k[mzc]alloc.*|kvmalloc.*|vmalloc.*|kmem_cache_alloc.*|alloc_pages?.*|get_zeroed_page|mutex_lock.*|down(_read|_write)?(_killable|_interruptible)?|mmap_(read|write)_lock.*|lock_page.*|folio_lock.*|wait_.*|schedule.*|cond_resched.*|might_sleep.*|msleep.*|usleep.*|synchronize_.*|gfn_to_pfn.*|kvm_faultin_pfn|kvm_release_.*)$";
-position p;
-@@
-
-try(...)
-... when != set_page_mte_tagged(...)
-     when != folio_set_hugetlb_mte_tagged(...)
-     when != try_page_mte_tagging(...)
-     when != folio_try_hugetlb_mte_tagging(...)
-bad@p(...)
-... when != set_page_mte_tagged(...)
-     when != folio_set_hugetlb_mte_tagged(...)
-     when != try_page_mte_tagging(...)
-     when != folio_try_hugetlb_mte_tagging(...)
-done(...)
-
-@script:python depends on report@
-p << sleep.p;
-bad << sleep.bad;
-@@
-coccilib.report.print_report(p[0], "may-sleep: %s() calls %s() while it initialises tags" % (p[0].current_element, bad))
-
-// The winner leaves the branch, and not each way through it publishes the tags.
-@published@
-identifier try =~ "^(folio_)?try_.*mte_tagging$";
-position p;
-@@
-
-if (try@p(...)) {
+if (try@t(page)) {
 	... when strict
-(
-	set_page_mte_tagged(...);
-|
-	folio_set_hugetlb_mte_tagged(...);
-)
+	    when != again(...)
+	    when != page = other
+	set@s(page);
 	... when any
 }
 
-@leave@
-identifier try =~ "^(folio_)?try_.*mte_tagging$";
-position p != published.p;
-statement S;
-@@
-
-if (try@p(...))
-	S
-
 @script:python depends on report@
-p << leave.p;
+t << branch.t;
+s << branch.s;
 @@
-coccilib.report.print_report(p[0], "unpublished: %s() may leave tags locked" % p[0].current_element)
+for p in t + s: coccilib.report.print_report(p, "seen: %s" % p.current_element)
 
-// The answer is kept in a variable, and the function returns before it looks at it.
-@early exists@
-identifier try =~ "^(folio_)?try_.*mte_tagging$";
-identifier I;
-statement S;
-position p;
-@@
-
-I = try(...)
-... when != if (<+... I ...+>) S
-     when != set_page_mte_tagged(...)
-     when != folio_set_hugetlb_mte_tagged(...)
-return@p ...;
-
-@script:python depends on report@
-p << early.p;
-@@
-coccilib.report.print_report(p[0], "unpublished: %s() may leave tags locked" % p[0].current_element)
-
-// Whoever does not look at the answer publishes tags that others own.
-@ignored@
-identifier try =~ "^(folio_)?try_.*mte_tagging$";
-position p;
+// own = try; ... if (own) { ... set; }
+@kept@
+identifier try =~ "^_*(folio_)?try_[a-z_]*mte_tagging$";
+identifier again =~ "^_*(folio_)?try_[a-z_]*mte_tagging$";
+identifier set =~ "^_*(folio_)?set_[a-z_]*mte_tagged$";
+idexpression own;
+expression page, other;
+position t, s;
 @@
 
+own = try@t(page)
+... when strict
+    when != again(...)
+    when != own = other
+    when != page = other
 (
-try@p(...);
+if (own) {
+	... when strict
+	    when != page = other
+	set@s(page);
+	... when any
+}
 |
-WARN_ON_ONCE(!try@p(...));
+if (!WARN_ON_ONCE(!own))
+	set@s(page);
 )
 
 @script:python depends on report@
-p << ignored.p;
+t << kept.t;
+s << kept.s;
 @@
-coccilib.report.print_report(p[0], "ignored: %s() does not look at what try_page_mte_tagging() says" % p[0].current_element)
+for p in t + s: coccilib.report.print_report(p, "seen: %s" % p.current_element)
+
+// if (!try) return; ... set;  or the same with the answer kept
+@loser_leaves@
+identifier try =~ "^_*(folio_)?try_[a-z_]*mte_tagging$";
+identifier again =~ "^_*(folio_)?try_[a-z_]*mte_tagging$";
+identifier set =~ "^_*(folio_)?set_[a-z_]*mte_tagged$";
+idexpression own;
+expression page, other;
+position t, s;
+@@
+
+(
+if (!try@t(page)) {
+	...
+	\(return ...;\|continue;\)
+}
+|
+own = try@t(page)
+... when strict
+    when != again(...)
+    when != own = other
+    when != page = other
+if (!own) {
+	...
+	\(return ...;\|continue;\)
+}
+)
+... when strict
+    when != again(...)
+    when != page = other
+set@s(page);
+
+@script:python depends on report@
+t << loser_leaves.t;
+s << loser_leaves.s;
+@@
+for p in t + s: coccilib.report.print_report(p, "seen: %s" % p.current_element)
+
+@unpaired@
+identifier word =~ "^_*(folio_)?(try_[a-z_]*mte_tagging|set_[a-z_]*mte_tagged)$";
+position p != {branch.t, branch.s, kept.t, kept.s, loser_leaves.t, loser_leaves.s};
+@@
+
+word@p(...)
+
+@script:python depends on report@
+p << unpaired.p;
+word << unpaired.word;
+@@
+coccilib.report.print_report(p[0], "unpaired: %s() calls %s() in no form that is known to be right" % (p[0].current_element, word))
+
+@section exists@
+identifier try =~ "^_*(folio_)?try_[a-z_]*mte_tagging$";
+identifier again =~ "^_*(folio_)?try_[a-z_]*mte_tagging$";
+identifier set =~ "^_*(folio_)?set_[a-z_]*mte_tagged$";
+identifier done =~ "^_*(folio_)?set_[a-z_]*mte_tagged$";
+identifier call !~ "^(_*(folio_)?(try_[a-z_]*mte_tagging|set_[a-z_]*mte_tagged)|page_address|folio_address|folio_page|folio_nr_pages|folio_test_hugetlb|mte_(clear|zero_clear|copy|get|set|save|restore)_page_tags|WARN_ON_ONCE)$";
+expression page, ops;
+position p;
+@@
+
+try(page)
+... when != done(...)
+    when != again(...)
+\(call@p(...)\|ops->call@p(...)\|ops.call@p(...)\)
+... when != done(...)
+    when != again(...)
+set(page)
+
+@script:python depends on report@
+p << section.p;
+call << section.call;
+@@
+coccilib.report.print_report(p[0], "section: %s() calls %s() while it initialises tags" % (p[0].current_element, call))
