@@ -43,9 +43,11 @@ refresh:	## write the commits of that tree back to patches/BASE
 litmus: setup	## prove the order of tags, flag and PTEs with herd7
 	@scripts/litmus
 
-static: image	## what compilers, sparse, kernel-doc, pahole and spatch say of the series
-	@scripts/check-static $(BASE)
-	@scripts/cocci $(BASE) $(VARIANT)
+static: image	## everything that tools say of each patch, of the tree and of the kernel
+	@scripts/setup --all
+	@scripts/check-patches $(BASE)
+	@scripts/check-static --all $(BASE)
+	@scripts/cocci $(BASE) patched
 	@scripts/check-barriers $(BASE)
 
 bisect: image	## build the kernel and run a smoke test after every patch
