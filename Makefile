@@ -4,7 +4,7 @@
 # BASE=5.10|6.1|6.12|7.3  TEST=glob  V=1  VANILLA=1  CHECKS=1  NVHE=1  KSRC=dir
 
 BASE ?= 6.1
-VARIANT = $(if $(VANILLA),vanilla,patched)
+VARIANT = $(if $(filter-out 0,$(VANILLA)),vanilla,patched)
 export V TEST REUSE KSRC CHECKS NVHE APPEND MACHINE CPU TIMEOUT VMS QEMU BUSYBOX BUILD JOBS
 
 .NOTPARALLEL:
@@ -27,7 +27,7 @@ bench: setup	## count instructions on vanilla and on ours, print one table
 
 image: setup	## build kernel and initramfs only
 	@scripts/fetch $(BASE)
-	@scripts/apply $(if $(VANILLA),--if-any) $(BASE)
+	@scripts/apply $(if $(filter vanilla,$(VARIANT)),--if-any) $(BASE)
 	@scripts/build $(BASE) $(VARIANT)
 	@scripts/tests $(BASE)
 	@scripts/image $(BASE) $(VARIANT)

@@ -18,15 +18,35 @@ set -euo pipefail
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
 self=${0##*/}
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cd "$TOP"
 BUILD=$(realpath -m "${BUILD:-$TOP/build}")
 CACHE=${MTE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mte-page-tags}
 JOBS=${JOBS:-$(($(nproc) + 1))}
 CFG=$TOP/series.cfg
 
+# Paths are the caller's.
+for arg in KSRC BUSYBOX QEMU; do
+	case $arg=${!arg:-} in
+	QEMU=*/* | KSRC=?* | BUSYBOX=?*) export "$arg=$(realpath -m "${!arg}")" ;;
+	esac
+done
+path_of() { realpath -m "$(case $1 in /*) ;; *) echo "$CALLER/" ;; esac)$1"; }
+CALLER=$PWD
+cd "$TOP"
+
 say() { printf '%s: %s\n' "$self" "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 usage_error() { say "error: $*; see scripts/$self --help"; exit 2; }
+
+# "No" can be said, too.
+for arg in V VANILLA CHECKS NVHE BENCH REUSE; do
+	if [ "${!arg:-}" = 0 ]; then unset "$arg"; fi
+done
+for arg in JOBS VMS TIMEOUT; do
+	case ${!arg:-0} in *[!0-9]*) die "$arg=${!arg} is no number" ;; esac
+done
+
+# need_value OPTION [VALUE]
+need_value() { [ $# -ge 2 ] || usage_error "$1 wants a value"; }
 
 # The comment at the top of a script is its manual.
 for arg in "$@"; do
@@ -48,7 +68,7 @@ need_base() {
 	[ -n "${1:-}" ] || usage_error "no base given; one of: $b"
 	case " $b" in
 	*" $1 "*) ;;
-	*) die "unknown base '$1'; series.cfg knows: $b" ;;
+	*) usage_error "unknown base '$1'; series.cfg knows: $b" ;;
 	esac
 }
 
@@ -82,6 +102,27 @@ run_logged() {
 	else
 		"$@" >"$log" 2>&1
 	fi
+}
+
+# lock NAME: whoever comes second waits until this script has ended.  What it calls
+# has the lock, too.
+lock() {
+	local file=$BUILD/$1.lock fd
+	case ":${MTE_LOCKS:-}:" in *":$file:"*) return ;; esac
+	mkdir -p "$(dirname "$file")"
+	exec {fd}>"$file"
+	flock -n "$fd" || {
+		say "waiting for another run that uses $BUILD/$1"
+		flock "$fd"
+	}
+	export MTE_LOCKS=${MTE_LOCKS:-}:$file
+}
+
+# print_command WORD...: so that it can be pasted into a shell
+print_command() {
+	printf '+%s\n' "$(for word in "$@"; do
+		if [[ $word =~ ^[A-Za-z0-9_./,:=+-]+$ ]]; then printf ' %s' "$word"; else printf " '%s'" "$word"; fi
+	done)" >&2
 }
 
 # Stamps hold the hash of what a step was made from, never a time.
@@ -130,6 +171,7 @@ verdict() {
 verdicts() {
 	tally "$passed" "$failed" "$skipped"
 	say "$passed passed, $failed failed, $skipped skipped"
+	[ $((passed + failed)) != 0 ] || die "nothing was checked"
 	[ "$failed" = 0 ]
 }
 
@@ -184,6 +226,7 @@ overlay() {
 spare_tree() {
 	local tree=$BUILD/$1/patched/src src shared
 	git -C "$tree" rev-parse -q --verify series >/dev/null || die "no tree at $tree; run make tree BASE=$1 first"
+	lock "spare/$1"
 	spare=$BUILD/spare
 	src=$spare/$1/patched/src
 	mkdir -p "$spare/$1/patched"
@@ -193,8 +236,11 @@ spare_tree() {
 	ln -sfn "$BUILD/$1/vanilla" "$spare/$1/vanilla"
 	# They may be built anew meanwhile.
 	rm -rf "$spare/$1/kselftest" "$spare/$1/kselftest.stamp"
-	if [ -d "$BUILD/$1/kselftest" ]; then cp -rl "$BUILD/$1/kselftest" "$spare/$1/kselftest"; fi
-	if [ -e "$BUILD/$1/kselftest.stamp" ]; then cp "$BUILD/$1/kselftest.stamp" "$spare/$1/kselftest.stamp"; fi
+	(
+		lock "$1"
+		if [ -d "$BUILD/$1/kselftest" ]; then cp -rl "$BUILD/$1/kselftest" "$spare/$1/kselftest"; fi
+		if [ -e "$BUILD/$1/kselftest.stamp" ]; then cp "$BUILD/$1/kselftest.stamp" "$spare/$1/kselftest.stamp"; fi
+	)
 	# Its objects are those of the tree, which may have been made anew since.
 	if [ ! -e "$src/.git/complete" ] || ! git -C "$src" rev-parse -q --verify 'HEAD^{commit}' >/dev/null 2>&1; then
 		rm -rf "$src"

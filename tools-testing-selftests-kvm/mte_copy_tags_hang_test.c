@@ -43,10 +43,6 @@
 
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
 
-#ifndef PROT_MTE
-#define PROT_MTE	0x20
-#endif
-
 #define READ		MTE_FROM_GUEST
 #define WRITE		MTE_TO_GUEST
 

@@ -512,8 +512,7 @@ static void failed_write(const struct mte_case *c)
 
 	/* As a guest would have set them */
 	mte_guest_set_pattern(m, IPA, size, OLD_TAGS);
-	if (c->backing == MTE_THP && !mte_is_huge(m))
-		mte_skip("no transparent huge page to be had");
+	mte_need_huge_page(m);
 
 	mte_fill_pattern(buffer, c->arg, NEW_TAGS);
 	ret = mte_write_tags(m, IPA + MTE_PAGE, buffer, MTE_PAGE);
@@ -633,8 +632,7 @@ static void untagged_memory_reads_zero(const struct mte_case *c)
 	mte_dirty_free_memory();
 	m = create_vm(c->backing, MTE_BLOCK);
 	mte_vmm_touch(m, MTE_BLOCK);
-	if (c->backing == MTE_THP && !mte_is_huge(m))
-		mte_skip("no transparent huge page to be had");
+	mte_need_huge_page(m);
 	mte_expect_ioctl_reads(m, IPA, MTE_BLOCK, MTE_ALL_ZERO,
 			       "memory touched by the VMM only");
 	expect_there_were_stale_tags(m);
@@ -666,8 +664,7 @@ static void guest_tags(const struct mte_case *c)
 	/* Every other page, to leave some that the guest only loads from */
 	mte_guest_set_pattern(m, IPA, MTE_BLOCK / 2, NEW_TAGS);
 	mte_guest_load(m, IPA, MTE_BLOCK);
-	if (c->backing == MTE_THP && !mte_is_huge(m))
-		mte_skip("no transparent huge page to be had");
+	mte_need_huge_page(m);
 	mte_expect_ioctl_reads(m, IPA, MTE_BLOCK / 2, NEW_TAGS,
 			       "tags set by the guest");
 	mte_expect_ioctl_reads(m, IPA + MTE_BLOCK / 2, MTE_BLOCK / 2,
@@ -701,8 +698,7 @@ static struct mte_vm *create_logged_vm(const struct mte_case *c)
 	bool found;
 
 	mte_guest_set_pattern(m, IPA, MTE_BLOCK, OLD_TAGS);
-	if (c->backing == MTE_THP && !mte_is_huge(m))
-		mte_skip("no transparent huge page to be had");
+	mte_need_huge_page(m);
 	mte_vm_log_dirty_pages(m, true);
 
 	/* Is there a log at all? */

@@ -16,6 +16,8 @@
  *    VMM that writes the page's tags with KVM_ARM_MTE_COPY_TAGS: the tags
  *    written are never lost. The vCPU is held as it is about to clear the tags
  *    (race_window.ko), and the tags are written meanwhile.
+ *  - A VMM that forks and writes to the page meanwhile: the guest has the tags,
+ *    not the child.
  *  - The other way round: a vCPU that touches a page while the VMM's write is
  *    held before the page's first tag sees zeros or tags of the write, nothing
  *    stale, and all of the write once it is done.
@@ -24,8 +26,11 @@
  * failure, but no loss proves nothing and is a SKIP.
  */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
+#include <sys/wait.h>
 
 #include "kselftest.h"
 #include "mte.h"
@@ -45,6 +50,7 @@
 #define NATURAL_WINDOWS	2000
 #define NATURAL_SECONDS	20
 #define OPEN_TIMEOUT_MS	5000
+#define CHILD_SECONDS	60
 
 static struct mte_vm *create_vm_on_dirty_memory(const struct mte_case *c,
 						size_t size)
@@ -56,12 +62,6 @@ static struct mte_vm *create_vm_on_dirty_memory(const struct mte_case *c,
 	mte_vm_add_memory(m, c->backing, size);
 
 	return m;
-}
-
-static void need_huge_page(const struct mte_case *c, struct mte_vm *m)
-{
-	if (c->backing == MTE_THP && !mte_is_huge(m))
-		mte_skip("no transparent huge page to be had");
 }
 
 static void load_first(const struct mte_case *c)
@@ -85,7 +85,7 @@ static void store_first(const struct mte_case *c)
 	mte_begin_counting_stale_pages();
 	mte_guest_store(m, IPA, SIZE);
 	mte_end_counting_stale_pages();
-	need_huge_page(c, m);
+	mte_need_huge_page(m);
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
 }
 
@@ -107,7 +107,7 @@ static void vmm_first(const struct mte_case *c)
 	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
 
 	mte_vmm_touch(m, SIZE);
-	need_huge_page(c, m);
+	mte_need_huge_page(m);
 	mte_tag_program_memory(m);
 	mte_begin_counting_stale_pages();
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after the VMM");
@@ -234,7 +234,7 @@ static void write_races_touch(const struct mte_case *c)
 	h.m = create_vm_on_dirty_memory(c, (windows + 1) * step);
 	mte_tag_program_memory(h.m);
 	mte_guest_store(h.m, IPA, MTE_PAGE);
-	need_huge_page(c, h.m);
+	mte_need_huge_page(h.m);
 	mte_helper_start(&h);
 
 	if (!loaded) {
@@ -345,6 +345,69 @@ static void touch_races_write(const struct mte_case *c)
 		mte_run_again("evidence void: no page had stale tags");
 }
 
+/*
+ * The VMM forks, and writes to the page that is about to get its tags: whose
+ * page will that be, the guest's or the child's?
+ */
+static void write_races_fork(const struct mte_case *c)
+{
+	unsigned int i, tried = 0, hit = 0, moved = 0, lost = 0;
+	struct mte_helper h = { .work = write_tags };
+	u8 tags[MTE_GRANULES_PER_PAGE];
+	const char *writer;
+	pid_t child;
+	char *page;
+	u64 pfn;
+
+	if (!race_window_loaded())
+		mte_skip("race_window.ko is not loaded");
+
+	h.m = mte_vm_create(true);
+	mte_vm_add_memory(h.m, c->backing, SIZE);
+	h.tags = tags;
+	mte_vmm_touch(h.m, SIZE);
+	mte_need_huge_page(h.m);
+	writer = find_tag_writer(h.m);
+	mte_helper_start(&h);
+
+	for (i = 1; i <= WINDOWS; i++, tried++) {
+		h.ipa = IPA + i * MTE_PAGE;
+		page = mte_vm_hva(h.m) + i * MTE_PAGE;
+		pfn = mte_pfn(page);
+		fill_tags(tags, h.ipa, TAGS);
+
+		if (!race_window_arm(writer, h.tid, HOLD_US))
+			mte_die("cannot probe %s()", writer);
+		mte_helper_go(&h);
+		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))
+			hit++;
+		child = fork();
+		if (!child) {
+			/* It only has to have the page, too. */
+			alarm(CHILD_SECONDS);
+			pause();
+			_exit(0);
+		}
+		WRITE_ONCE(*page, 1);
+		race_window_release();
+		mte_helper_wait(&h);
+		race_window_disarm();
+		moved += mte_pfn(page) != pfn;
+
+		if (child < 0 || h.ret != MTE_PAGE)
+			mte_die("fork() returned %d, COPY_TAGS %ld", child, h.ret);
+		expect_nothing_lost(h.m, h.ipa, TAGS, &lost);
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+	}
+	mte_helper_end(&h);
+
+	ksft_print_msg("held in %s(): windows tried %u, hit %u, pages copied %u, lost %u\n",
+		       writer, tried, hit, moved, lost);
+	mte_expect(hit, "evidence void: no window was hit");
+	mte_expect(moved, "evidence void: no page was copied");
+}
+
 static const struct mte_case cases[] = {
 	{ "guest_load_first_sees_no_stale_tags", load_first, MTE_ON_ALL },
 	{ "guest_store_first_sees_no_stale_tags", store_first, MTE_ON_ALL },
@@ -357,6 +420,8 @@ static const struct mte_case cases[] = {
 	  MTE_ON_ALL },
 	{ "first_touch_racing_copy_tags_sees_no_stale_tags", touch_races_write,
 	  MTE_ON_SMALL },
+	{ "copy_tags_racing_fork_reach_the_guest", write_races_fork,
+	  BIT(MTE_ANON) | BIT(MTE_THP) },
 };
 
 int main(void)

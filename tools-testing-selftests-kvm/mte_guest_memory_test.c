@@ -58,9 +58,6 @@
 #define LATER_TAGS	0x1a7e3d5UL
 #define SAME_DATA	0x5a5a5a5a5a5a5a5aUL
 
-#ifndef PROT_MTE
-#define PROT_MTE		0x20
-#endif
 #ifndef MADV_COLD
 #define MADV_COLD		20
 #endif
@@ -422,8 +419,7 @@ static struct mte_vm *create_vm(const struct mte_case *c)
 		fill_data_below_free_memory(c, m);
 	else
 		fill_data(c, m);
-	if (c->backing == MTE_THP && !mte_is_huge(m))
-		mte_run_again("no transparent huge page to be had");
+	mte_need_huge_page(m);
 
 	return m;
 }

@@ -41,12 +41,6 @@
 /* How many VMs may come and stay before one gets memory of the first one */
 #define MAX_NEXT_VMS	48
 
-static void need_huge_page(const struct mte_case *c, struct mte_vm *m)
-{
-	if (c->backing == MTE_THP && !mte_is_huge(m))
-		mte_run_again("no transparent huge page to be had");
-}
-
 /* Memory with data in it, but no tags other than stale ones */
 static struct mte_vm *create_vm_on_dirty_memory(const struct mte_case *c)
 {
@@ -56,7 +50,7 @@ static struct mte_vm *create_vm_on_dirty_memory(const struct mte_case *c)
 	m = mte_vm_create(true);
 	mte_vm_add_memory(m, c->backing, SIZE);
 	mte_vmm_touch(m, SIZE);
-	need_huge_page(c, m);
+	mte_need_huge_page(m);
 	mte_tag_program_memory(m);
 
 	return m;
@@ -68,7 +62,7 @@ static struct mte_vm *create_vm_with_tags(const struct mte_case *c)
 
 	mte_vm_add_memory(m, c->backing, SIZE);
 	mte_guest_store(m, IPA, SIZE);
-	need_huge_page(c, m);
+	mte_need_huge_page(m);
 	mte_guest_set_pattern(m, IPA, SIZE, TAGS);
 
 	return m;
@@ -141,7 +135,7 @@ static void misaligned_slot(const struct mte_case *c)
 	m = mte_vm_create(true);
 	mte_vm_add_misaligned_memory(m, c->backing, SIZE);
 	mte_vmm_touch(m, SIZE);
-	need_huge_page(c, m);
+	mte_need_huge_page(m);
 	mte_tag_program_memory(m);
 
 	mte_begin_counting_stale_pages();
@@ -247,7 +241,7 @@ static struct mte_vm *create_vm_with_old_tags(const struct mte_case *c)
 
 	mte_vm_add_memory(m, c->backing, SIZE);
 	mte_guest_store(m, IPA, SIZE);
-	need_huge_page(c, m);
+	mte_need_huge_page(m);
 	mte_guest_set_pattern(m, IPA, SIZE, OLD_TAGS);
 	remember_pages(m);
 

@@ -353,8 +353,7 @@ static void migrate(const struct mte_case *c)
 	if (pthread_create(&r.thread, NULL, runner_main, &r))
 		mte_die("no thread for the vCPU");
 	runner_wait(&r);
-	if (c->backing == MTE_THP && !mte_is_huge(from))
-		mte_skip("no transparent huge page to be had");
+	mte_need_huge_page(from);
 
 	/* Stale tags again where the first guest did not need the memory */
 	mte_dirty_free_memory();

@@ -185,39 +185,28 @@ static bool shared_notes(struct area *a, enum backing_type backing, int prot)
 static bool test_core(const struct test *test)
 {
 	enum memory_state state = *(const enum memory_state *)test->arg;
-	bool watch = state == NO_TAGS_CLOSED && test->backing != HUGETLB &&
-		     race_window_loaded();
+	bool watch = state == NO_TAGS_CLOSED && test->backing != HUGETLB;
 	size_t wrong;
 	struct area a;
 	long stale;
-	int core, i;
+	int core;
 
-	for (i = 0; i < 8; i++) {
-		if (!dirty_free_memory(test->backing, STALE_TAG) ||
-		    !shared_notes(&a, test->backing,
-				  state == NO_TAGS_CLOSED ? PLAIN : TAGGED))
-			return false;
-		if (watch)
-			race_window_arm("mte_clear_page_tags", 0, 0);
-		core = dump_core(&a, state);
-		stale = watch ? race_window_stale() : -1;
-		race_window_disarm();
-		if (core < 0)
-			return false;
-		wrong = count_wrong_in_core(core, &a);
-		close(core);
-		ksft_print_msg("%zu of %zu tags in the core file are wrong\n",
-			       wrong, a.granules);
-		if (watch)
-			ksft_print_msg("%ld pages beside had stale tags\n",
-				       stale);
-		if (wrong)
-			return false;
-		if (stale)
-			return true;
-	}
-	ksft_print_msg("evidence void: no page had stale tags\n");
-	return false;
+	if (!dirty_free_memory(test->backing, STALE_TAG) ||
+	    !shared_notes(&a, test->backing,
+			  state == NO_TAGS_CLOSED ? PLAIN : TAGGED))
+		return false;
+	if (watch && !race_window_watch("mte_clear_page_tags", 0))
+		return false;
+	core = dump_core(&a, state);
+	stale = race_window_watched();
+	if (core < 0)
+		return false;
+	wrong = count_wrong_in_core(core, &a);
+	close(core);
+	ksft_print_msg("%zu of %zu tags in the core file are wrong\n", wrong,
+		       a.granules);
+	/* The pages beside those that had none */
+	return !wrong && (!watch || had_stale_tags(stale));
 }
 
 static const char *set_up(void)

@@ -255,77 +255,53 @@ static const char *no_soft_offline(const struct test *test)
 	return NULL;
 }
 
-/*
- * Look for stale tags in memory that is about to get PROT_MTE or has it, with
- * the module, if loaded, watching out for some that are being cleared
- */
-static size_t count_stale_tags(const struct area *a, int prot, long *cleared)
+static bool no_stale_tags(const struct area *a)
 {
-	bool watch = race_window_loaded() &&
-		     !race_window_arm("mte_clear_page_tags", getpid(), 0);
-	size_t seen = a->granules;
+	size_t seen = count_nonzero_tags(a->mem, a->granules);
+	long stale = race_window_watched();
 
-	if (prot == TAGGED || area_protect(a, TAGGED))
-		seen = count_nonzero_tags(a->mem, a->granules);
-	*cleared = watch ? race_window_stale() : -1;
-	race_window_disarm();
-	return seen;
+	ksft_print_msg("%zu of %zu tags are stale\n", seen, a->granules);
+	return !seen && had_stale_tags(stale);
 }
 
-/* PROT_MTE is there from the start, or @late, when the pages have data. */
-static bool check_new_memory(enum backing_type backing, bool late)
-{
-	/* When the page is mapped, or when it is allocated */
-	static const char * const functions[] = {
-		"mte_clear_page_tags", "mte_zero_clear_page_tags",
-	};
-	bool watch = race_window_loaded();
-	struct area a;
-	long cleared;
-	size_t seen, i;
-
-	/* Which page frames we get is up to the allocator. */
-	for (i = 0; i < 8; i++) {
-		if (!dirty_free_memory(backing, STALE_TAG) ||
-		    !area_map(&a, backing, 4 * PAGES, late ? PLAIN : TAGGED))
-			return false;
-		if (late) {
-			area_fill_data(&a);
-			seen = count_stale_tags(&a, PLAIN, &cleared);
-		} else {
-			if (watch)
-				race_window_arm(functions[i % 2], getpid(), 0);
-			write_all_pages(&a);
-			seen = count_nonzero_tags(a.mem, a.granules);
-			cleared = watch ? race_window_stale() : -1;
-			race_window_disarm();
-		}
-		ksft_print_msg("%zu of %zu tags are stale, %ld pages had some\n",
-			       seen, a.granules, cleared);
-		area_unmap(&a);
-		if (seen)
-			return false;
-		if (cleared)
-			return true;
-	}
-	ksft_print_msg("evidence void: no page had stale tags\n");
-	return false;
-}
-
+/* PROT_MTE is there from the start. */
 static bool test_new_memory(const struct test *test)
 {
-	return check_new_memory(test->backing, false);
+	struct area a;
+
+	if (!dirty_free_memory(test->backing, STALE_TAG) ||
+	    !area_map(&a, test->backing, 4 * PAGES, TAGGED))
+		return false;
+	/*
+	 * They are cleared when the page is mapped or, not by every kernel,
+	 * when it is allocated.
+	 */
+	if (!race_window_watch(test_attempt % 2 ? "mte_zero_clear_page_tags" :
+			       "mte_clear_page_tags", getpid()) &&
+	    test_attempt % 2 == 0)
+		return false;
+	write_all_pages(&a);
+	return no_stale_tags(&a);
 }
 
+/* PROT_MTE comes when the pages have data. */
 static bool test_late_prot_mte(const struct test *test)
 {
-	return check_new_memory(test->backing, true);
+	struct area a;
+
+	if (!dirty_free_memory(test->backing, STALE_TAG) ||
+	    !area_map(&a, test->backing, 4 * PAGES, PLAIN))
+		return false;
+	area_fill_data(&a);
+	return race_window_watch("mte_clear_page_tags", getpid()) &&
+	       area_protect(&a, TAGGED) && no_stale_tags(&a);
 }
 
 /* backing: ANON for the zero page, THP for the huge zero page */
 static bool test_zero_page(const struct test *test)
 {
-	const char *property = "the zero page";
+	const char *property = test->backing == ANON ? "the zero page" :
+						       "the huge zero page";
 	unsigned long flags;
 	size_t i, seen;
 	struct area a;
@@ -378,8 +354,7 @@ static bool test_collapse(const struct test *test)
 	bool shared = test->backing == SHARED;
 	int fd, ret = -1;
 	char *p, *tagged;
-	long cleared;
-	bool watch;
+	long stale;
 
 	p = reserve_aligned(2 * half, TAGGED);
 	tagged = p;
@@ -399,8 +374,8 @@ static bool test_collapse(const struct test *test)
 	if (!dirty_free_memory(THP, STALE_TAG))
 		return false;
 
-	watch = race_window_loaded() &&
-		!race_window_arm("mte_clear_page_tags", getpid(), 0);
+	if (!race_window_watch("mte_clear_page_tags", getpid()))
+		return false;
 	madvise(p, 2 * half, MADV_HUGEPAGE);
 	for (i = 0; i < 50 && ret; i++) {
 		ret = madvise(p, 2 * half, MADV_COLLAPSE);
@@ -416,11 +391,9 @@ static bool test_collapse(const struct test *test)
 		return false;
 	lost = count_wrong_tags(p, tags, half / GRANULE);
 	seen = count_nonzero_tags(p + half, half / GRANULE);
-	cleared = watch ? race_window_stale() : -1;
-	race_window_disarm();
-	ksft_print_msg("%zu tags lost, %zu stale tags seen, %ld pages had some\n",
-		       lost, seen, cleared);
-	return !lost && !seen && cleared;
+	stale = race_window_watched();
+	ksft_print_msg("%zu tags lost, %zu stale tags seen\n", lost, seen);
+	return !lost && !seen && had_stale_tags(stale);
 }
 
 static const char *no_collapse(const struct test *test)
@@ -539,17 +512,17 @@ static bool test_userfaultfd(const struct test *test)
 	bool move = request == UFFDIO_MOVE;
 	int ret, uffd = open_userfaultfd(move ? UFFD_FEATURE_MOVE : 0);
 	struct area from, to;
-	long cleared;
 	size_t seen;
-	bool watch;
+	long stale;
 
 	if (uffd < 0 || !area_create(&from, ANON, PAGES) ||
 	    !dirty_free_memory(ANON, STALE_TAG) ||
 	    !area_map(&to, test->backing, PAGES, TAGGED) ||
 	    !watch_missing(uffd, &to))
 		return false;
-	watch = request == UFFDIO_COPY && race_window_loaded() &&
-		!race_window_arm("mte_clear_page_tags", getpid(), 0);
+	if (request == UFFDIO_COPY &&
+	    !race_window_watch("mte_clear_page_tags", getpid()))
+		return false;
 	if (move) {
 		struct uffdio_move arg = {
 			.dst = (unsigned long)to.mem,
@@ -586,12 +559,8 @@ static bool test_userfaultfd(const struct test *test)
 	write_all_pages(&to);
 	seen += count_nonzero_tags(to.mem, to.granules);
 	ksft_print_msg("%zu stale tags seen\n", seen);
-	if (!watch)
-		return !seen;
-	cleared = race_window_stale();
-	race_window_disarm();
-	ksft_print_msg("%ld pages had some\n", cleared);
-	return !seen && cleared;
+	stale = race_window_watched();
+	return !seen && (request != UFFDIO_COPY || had_stale_tags(stale));
 }
 
 static const unsigned int request_copy = UFFDIO_COPY;

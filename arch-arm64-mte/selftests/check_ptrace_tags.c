@@ -193,16 +193,18 @@ static int tracer(const struct scene *s, struct area *a)
 	return child_succeeded(child) && ok ? 0 : 1;
 }
 
-static bool play(const struct scene *s, enum backing_type backing, long *stale)
+static bool test_scene(const struct test *test)
 {
+	const struct scene *s = test->arg;
 	unsigned char *tags;
 	struct area a;
-	bool watch, ok;
+	long stale;
 	pid_t pid;
+	bool ok;
 
 	/* Only where it matters: it takes its time */
-	if ((s->wants_evidence && !dirty_free_memory(backing, STALE_TAG)) ||
-	    !area_map(&a, backing, PAGES, s->state == NO_TAGS_CLOSED ||
+	if ((s->wants_evidence && !dirty_free_memory(test->backing, STALE_TAG)) ||
+	    !area_map(&a, test->backing, PAGES, s->state == NO_TAGS_CLOSED ||
 		      s->state == NO_PROT_MTE ? PLAIN : TAGGED))
 		return false;
 	/* Tracer and tracee have to agree on what there must be. */
@@ -212,35 +214,14 @@ static bool play(const struct scene *s, enum backing_type backing, long *stale)
 	free(a.tags);
 	a.tags = tags;
 
-	watch = s->wants_evidence && race_window_loaded() &&
-		!race_window_arm("mte_clear_page_tags", 0, 0);
+	if (s->wants_evidence && !race_window_watch("mte_clear_page_tags", 0))
+		return false;
 	pid = fork();
 	if (!pid)
 		_exit(tracer(s, &a));
 	ok = child_succeeded(pid);
-	*stale = watch ? race_window_stale() : -1;
-	race_window_disarm();
-	return ok;
-}
-
-static bool test_scene(const struct test *test)
-{
-	const struct scene *s = test->arg;
-	long stale;
-	int i;
-
-	/* Which page frames the tracee gets is up to the allocator. */
-	for (i = 0; i < 8; i++) {
-		if (!play(s, test->backing, &stale))
-			return false;
-		if (!s->wants_evidence)
-			return true;
-		ksft_print_msg("%ld pages had stale tags\n", stale);
-		if (stale)
-			return true;
-	}
-	ksft_print_msg("evidence void: no page had stale tags\n");
-	return false;
+	stale = race_window_watched();
+	return ok && (!s->wants_evidence || had_stale_tags(stale));
 }
 
 static const char *no_backing(const struct test *test)

@@ -235,8 +235,7 @@ static int make_file(void)
 	return -1;
 }
 
-/* @evidence: whether the huge page had stale tags, as far as anybody knows */
-static bool split_hides_stale_tags(bool *evidence)
+static bool test_stale(const struct test *test)
 {
 	off_t hole = huge / 4 * 3 - page_size();
 	size_t stale, granules = (huge - page_size()) / GRANULE;
@@ -283,17 +282,14 @@ static bool split_hides_stale_tags(bool *evidence)
 	if (tagged == MAP_FAILED)
 		goto out;
 	/* Were there stale tags to be seen, or is there nothing to conclude? */
-	if (race_window_loaded())
-		race_window_arm("mte_clear_page_tags", getpid(), 0);
+	if (!race_window_watch("mte_clear_page_tags", getpid()))
+		goto unmap;
 	stale = count_nonzero_tags(tagged + page_size(), granules);
 	ksft_print_msg("%zu of %zu tags are stale\n", stale, granules);
 	ok = !stale && get_tag(tagged) == 1;
-	if (ok && race_window_loaded()) {
-		cleared = race_window_stale();
-		ksft_print_msg("%ld pages had stale tags to clear\n", cleared);
-		*evidence = cleared > 0;
-	}
-	race_window_disarm();
+	cleared = race_window_watched();
+	ok = ok && had_stale_tags(cleared);
+unmap:
 	munmap(tagged, huge);
 out:
 	if (p)
@@ -301,22 +297,6 @@ out:
 	if (fd >= 0)
 		close(fd);
 	return ok;
-}
-
-static bool test_stale(const struct test *test)
-{
-	bool ok, evidence;
-	int i;
-
-	/* Which memory makes up the huge page is up to the allocator. */
-	for (i = 0; i < 8; i++) {
-		evidence = true;
-		ok = split_hides_stale_tags(&evidence);
-		if (!ok || evidence)
-			return ok;
-	}
-	ksft_print_msg("evidence void: no huge page had stale tags\n");
-	return false;
 }
 
 static const char *no_huge_pages(const struct test *test)

@@ -15,6 +15,8 @@
 #include <unistd.h>
 #include <sys/types.h>
 
+#include "kselftest.h"
+
 #define RACE_WINDOW_DIR	"/sys/kernel/debug/race_window/"
 
 /* Longest hold the module allows */
@@ -125,6 +127,33 @@ static inline long race_window_early(void)
 static inline long race_window_stale(void)
 {
 	return race_window_get("stale");
+}
+
+/*
+ * Count the pages with stale tags that thread @tid (0: any) has @function see
+ * to, until race_window_watched(). Returns false if the module cannot do so.
+ * Without the module nothing is counted.
+ */
+static inline bool race_window_watch(const char *function, pid_t tid)
+{
+	int ret;
+
+	if (!race_window_loaded())
+		return true;
+	ret = race_window_arm(function, tid, 0);
+	if (ret)
+		ksft_print_msg("cannot watch %s(): %s\n", function,
+			       strerror(-ret));
+	return !ret;
+}
+
+/* Returns how many there were, or -1 without the module */
+static inline long race_window_watched(void)
+{
+	long stale = race_window_loaded() ? race_window_stale() : -1;
+
+	race_window_disarm();
+	return stale;
 }
 
 /* Wait until the watched thread is held. Returns false after five seconds. */

@@ -20,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #define HWCAP2_MTE_BIT		(1UL << 18)
 #define PROT_MTE_BIT		0x20
@@ -69,7 +70,7 @@ int main(int argc, char **argv)
 	int mte = !!(getauxval(AT_HWCAP2) & HWCAP2_MTE_BIT);
 	int kvm;
 
-	printf("TAP version 13\n1..%d\n", want_kvm_mte ? 4 : 3);
+	printf("TAP version 13\n1..%d\n", want_kvm_mte ? 5 : 4);
 	result(mte, "user_space_has_mte", "no MTE in this guest: start QEMU with -M virt,mte=on -cpu max");
 	if (mte)
 		prctl(PR_SET_TAGGED_ADDR_CTRL, TAGGED_ADDR_SYNC_ALL, 0, 0, 0);
@@ -77,6 +78,8 @@ int main(int argc, char **argv)
 	       "5 granules tagged, 10 read back, they differ: QEMU 10 or newer is needed");
 	kvm = open("/dev/kvm", O_RDWR);
 	result(kvm >= 0, "kvm_is_there", "no /dev/kvm: start QEMU with -M virt,virtualization=on");
+	result(!access("/sys/kernel/debug/race_window/function", W_OK),
+	       "race_window_is_loaded", "race_window.ko cannot be loaded: no race can be shown");
 	if (want_kvm_mte)
 		result(kvm >= 0 && ioctl(kvm, KVM_CHECK_EXTENSION_NR, KVM_CAP_ARM_MTE_NR) == 1,
 		       "kvm_has_mte_capability", "KVM_CAP_ARM_MTE is not 1");

@@ -185,8 +185,8 @@ bool mte_expect_guest_sees(struct mte_vm *m, u64 ipa, size_t length,
  * gets to see tags that the kernel did not initialise sees that one.
  */
 void mte_dirty_free_memory(void);
-/* Is the start of the test memory a huge page now, as asked for? */
-bool mte_is_huge(struct mte_vm *m);
+/* Run again, unless test memory that is to be of huge pages starts with one. */
+void mte_need_huge_page(struct mte_vm *m);
 /*
  * Give the memory of the test program and of the stage-1 tables tags, of zero,
  * so that the guest's use of it initialises nothing.

@@ -188,7 +188,8 @@ void mte_run_again(const char *fmt, ...)
 	va_start(ap, fmt);
 	print_diagnostic(fmt, ap);
 	va_end(ap);
-	verdict->again = true;
+	/* What has failed already is no bad luck. */
+	verdict->again = !verdict->failed;
 	verdict->memory_dirty = false;
 	verdict->failed = true;
 	exit(KSFT_FAIL);
@@ -466,24 +467,6 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
  * The guest's side
  */
 
-static inline u64 load_tag(u64 addr)
-{
-	u64 tagged = 0;
-
-	asm volatile(MEMTAG
-		     "ldg	%0, [%1]"
-		     : "+r" (tagged) : "r" (addr) : "memory");
-
-	return (tagged >> 56) & 0xf;
-}
-
-static inline void store_tag(u64 addr, u64 tag)
-{
-	asm volatile(MEMTAG
-		     "stg	%0, [%1]"
-		     : : "r" (tag << 56), "r" (addr) : "memory");
-}
-
 static u64 guest_load(u64 addr, u64 length)
 {
 	u64 end = addr + length;
@@ -509,7 +492,7 @@ static u64 set_pattern(u64 addr, u64 length, u64 pattern, u64 granule)
 	u64 end = addr + length;
 
 	for (; addr < end; addr += MTE_GRANULE)
-		store_tag(addr, mte_pattern_tag(pattern, granule++));
+		mte_guest_store_tag(addr, mte_pattern_tag(pattern, granule++));
 
 	return 0;
 }
@@ -520,7 +503,8 @@ static u64 guest_mismatches(u64 addr, u64 length, u64 pattern, u64 granule)
 	u64 count = 0;
 
 	for (; addr < end; addr += MTE_GRANULE)
-		count += load_tag(addr) != mte_pattern_tag(pattern, granule++);
+		count += mte_guest_load_tag(addr) !=
+			 mte_pattern_tag(pattern, granule++);
 
 	return count;
 }
@@ -575,35 +559,26 @@ static void set_reg(struct mte_vm *m, u64 id, u64 value)
 
 static u64 run_until_doorbell(struct mte_vm *m)
 {
-	u64 value;
+	struct mte_stop stop = mte_guest_run(m);
 
-	while (mte_compat_vcpu_ioctl(m->vcpu, KVM_RUN, NULL)) {
-		if (errno != EINTR)
-			mte_die("KVM_RUN failed: %s", strerror(errno));
-	}
-
-	if (m->run->exit_reason != KVM_EXIT_MMIO || !m->run->mmio.is_write)
-		mte_die("unexpected exit from the guest, reason %u",
-			m->run->exit_reason);
-
-	memcpy(&value, m->run->mmio.data, sizeof(value));
-	if (m->run->mmio.phys_addr != DOORBELL_RESULT)
+	if (stop.why == MTE_RUN_FAILED)
+		mte_die("KVM_RUN failed: %s", strerror(stop.value));
+	if (stop.why == MTE_EXCEPTION)
 		mte_die("exception in the guest: ESR %#lx, FAR %#lx, PC %#lx",
-			(unsigned long)value,
+			(unsigned long)stop.value,
 			(unsigned long)get_reg(m, ONE_REG_FAR_EL1),
 			(unsigned long)get_reg(m, CORE_REG(elr_el1)));
+	if (stop.why != MTE_RETURNED)
+		mte_die("unexpected report of the guest: %#lx",
+			(unsigned long)stop.value);
 
-	return value;
+	return stop.value;
 }
 
 static u64 call_guest(struct mte_vm *m, void *function, u64 arg0,
 		      u64 arg1, u64 arg2, u64 arg3)
 {
-	set_reg(m, CORE_REG(regs.regs[0]), arg0);
-	set_reg(m, CORE_REG(regs.regs[1]), arg1);
-	set_reg(m, CORE_REG(regs.regs[2]), arg2);
-	set_reg(m, CORE_REG(regs.regs[3]), arg3);
-	set_reg(m, CORE_REG(regs.regs[4]), (uintptr_t)function);
+	mte_guest_start(m, function, arg0, arg1, arg2, arg3);
 
 	return run_until_doorbell(m);
 }
@@ -637,20 +612,6 @@ struct mte_vm *mte_vm_create(bool mte)
 	run_until_doorbell(m);
 
 	return m;
-}
-
-static int set_slot(struct mte_vm *m, unsigned int slot, unsigned int flags,
-		    u64 ipa, size_t size)
-{
-	struct kvm_userspace_memory_region region = {
-		.slot = slot,
-		.flags = flags,
-		.guest_phys_addr = ipa,
-		.memory_size = size,
-		.userspace_addr = (uintptr_t)m->hva,
-	};
-
-	return ioctl(m->fd, KVM_SET_USER_MEMORY_REGION, &region) ? errno : 0;
 }
 
 static void *map_aligned(size_t size, int flags, int fd)
@@ -708,6 +669,20 @@ void mte_vm_spare_huge_pages(struct mte_vm *m)
 		set_huge_pages(m->backing, 2 * m->size / mte_unit(m->backing));
 }
 
+static bool thp_is_off(void)
+{
+	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
+	char text[64] = "";
+	bool off = false;
+
+	if (f) {
+		off = fgets(text, sizeof(text), f) && strstr(text, "[never]");
+		fclose(f);
+	}
+
+	return off;
+}
+
 static void *map_backing(enum mte_backing backing, size_t size)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -717,6 +692,8 @@ static void *map_backing(enum mte_backing backing, size_t size)
 	switch (backing) {
 	case MTE_ANON:
 	case MTE_THP:
+		if (backing == MTE_THP && thp_is_off())
+			mte_skip("transparent huge pages are switched off");
 		mem = map_aligned(size, flags, -1);
 		if (mem != MAP_FAILED &&
 		    madvise(mem, size, backing == MTE_THP ?
@@ -763,14 +740,14 @@ static void add_memory(struct mte_vm *m, enum mte_backing backing, size_t size,
 	m->size = size;
 	m->hva = mem + offset;
 
-	err = set_slot(m, MTE_REGION_SLOT, 0, MTE_REGION_IPA, size);
-	if (err == EINVAL && backing == MTE_MEMFD)
+	err = mte_vm_set_slot(m, MTE_REGION_SLOT, 0, MTE_REGION_IPA, size, m->hva);
+	if (err == -EINVAL && backing == MTE_MEMFD)
 		mte_skip("the kernel refuses shared memory in an MTE VM");
-	if (err == EINVAL && (backing == MTE_HUGETLB || backing == MTE_HUGETLB_64K))
+	if (err == -EINVAL && (backing == MTE_HUGETLB || backing == MTE_HUGETLB_64K))
 		mte_skip("the kernel refuses hugetlb memory in an MTE VM");
 	if (err)
 		mte_die("cannot add %s memory: %s", mte_backing_name(backing),
-			strerror(err));
+			strerror(-err));
 
 	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += MTE_PAGE)
 		virt_pg_map(m->vm, ipa, ipa);
@@ -789,11 +766,11 @@ void mte_vm_add_misaligned_memory(struct mte_vm *m, enum mte_backing backing,
 
 static void change_slot(struct mte_vm *m, size_t size, const char *what)
 {
-	int err = set_slot(m, MTE_REGION_SLOT, m->slot_flags, MTE_REGION_IPA,
-			   size);
+	int err = mte_vm_set_slot(m, MTE_REGION_SLOT, m->slot_flags,
+				  MTE_REGION_IPA, size, m->hva);
 
 	if (err)
-		mte_die("cannot %s: %s", what, strerror(err));
+		mte_die("cannot %s: %s", what, strerror(-err));
 }
 
 void mte_vm_log_dirty_pages(struct mte_vm *m, bool on)
@@ -821,11 +798,11 @@ void mte_vm_destroy(struct mte_vm *m)
 
 void mte_vm_add_read_only_alias(struct mte_vm *m, size_t size)
 {
-	int err = set_slot(m, MTE_ALIAS_SLOT, KVM_MEM_READONLY, MTE_ALIAS_IPA,
-			   size);
+	int err = mte_vm_set_slot(m, MTE_ALIAS_SLOT, KVM_MEM_READONLY,
+				  MTE_ALIAS_IPA, size, m->hva);
 
 	if (err)
-		mte_skip("no read-only slot: %s", strerror(err));
+		mte_skip("no read-only slot: %s", strerror(-err));
 }
 
 char *mte_vm_hva(struct mte_vm *m)
@@ -1080,15 +1057,12 @@ int mte_open_file(size_t size)
 	return fd;
 }
 
-bool mte_is_huge(struct mte_vm *m)
+static bool is_huge(struct mte_vm *m)
 {
 	unsigned long start, end, kib;
 	bool in_range = false, huge = false;
 	char line[512];
 	FILE *f;
-
-	if (m->backing == MTE_HUGETLB || m->backing == MTE_HUGETLB_64K)
-		return true;
 
 	f = fopen("/proc/self/smaps", "r");
 	if (!f)
@@ -1103,6 +1077,12 @@ bool mte_is_huge(struct mte_vm *m)
 	fclose(f);
 
 	return huge;
+}
+
+void mte_need_huge_page(struct mte_vm *m)
+{
+	if (m->backing == MTE_THP && !is_huge(m))
+		mte_run_again("no transparent huge page to be had");
 }
 
 /* An entry of a file that has one of 64 bits for each page; 0 if it has not */
