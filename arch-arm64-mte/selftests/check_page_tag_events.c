@@ -13,6 +13,8 @@
  * - same-page merging (KSM): pages with the same data and tags are not merged,
  *   nor are pages of zeros replaced by the zero page
  * - UFFDIO_MOVE
+ * - remap_file_pages(): the new mapping has PROT_MTE as the old one had, so that
+ *   it shows the tags of the pages that it is of now, and they can be changed
  *
  * and the tags of memory that nobody has set must be zero, whatever the page
  * frame was used for before:
@@ -583,6 +585,47 @@ static const char *no_userfaultfd(const struct test *test)
 	return NULL;
 }
 
+/* The same pages of the file, the other way round */
+static bool test_remap_file_pages(const struct test *test)
+{
+	size_t size = page_size(), granules = granules_per_page(), i, wrong = 0;
+	unsigned long word;
+	struct area a;
+	char *page;
+
+	if (!area_create(&a, SHARED, PAGES))
+		return false;
+	for (i = 0; i < PAGES; i++) {
+		if (remap_file_pages(a.mem + i * size, size, 0, PAGES - 1 - i, 0)) {
+			ksft_print_msg("remap_file_pages: %s\n", strerror(errno));
+			return false;
+		}
+	}
+	for (i = 0; i < PAGES; i++) {
+		page = a.mem + i * size;
+		word = area_word(&a, (PAGES - 1 - i) * size);
+		if (*(unsigned long *)page != word) {
+			ksft_print_msg("page %zu is another page of the file\n", i);
+			return false;
+		}
+		wrong += count_wrong_tags(page, a.tags + (PAGES - 1 - i) * granules,
+					  granules);
+	}
+	ksft_print_msg("%zu of %zu tags are not to be seen\n", wrong, a.granules);
+
+	area_fill_tags(&a);
+	i = count_wrong_tags(a.mem, a.tags, a.granules);
+	ksft_print_msg("%zu of %zu tags cannot be set\n", i, a.granules);
+	return !wrong && !i;
+}
+
+static const char *no_remap_file_pages(const struct test *test)
+{
+	if (remap_file_pages(NULL, 0, 0, 0, 0) && errno != EINVAL)
+		return "kernel without remap_file_pages()";
+	return NULL;
+}
+
 static const struct test tests[] = {
 	{ "fork_and_write_keeps_tags", test_cow, no_frames, ANON },
 	{ "fork_and_write_keeps_tags_of_huge_page", test_cow, no_frames, THP },
@@ -615,6 +658,8 @@ static const struct test tests[] = {
 	  test_userfaultfd, no_userfaultfd, SHARED, &request_copy },
 	{ "userfaultfd_zeropage_shows_no_stale_tags", test_userfaultfd,
 	  no_userfaultfd, ANON, &request_zeropage },
+	{ "remap_file_pages_keeps_prot_mte", test_remap_file_pages,
+	  no_remap_file_pages },
 	{ "new_memory_has_no_stale_tags", test_new_memory, no_backing, ANON },
 	{ "new_huge_page_has_no_stale_tags", test_new_memory, no_backing, THP },
 	{ "new_shared_memory_has_no_stale_tags", test_new_memory, no_backing,
