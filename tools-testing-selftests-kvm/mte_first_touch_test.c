@@ -409,10 +409,14 @@ static void write_races_fork(const struct mte_case *c)
 }
 
 static const struct mte_case cases[] = {
-	{ "guest_load_first_sees_no_stale_tags", load_first, MTE_ON_ALL },
-	{ "guest_store_first_sees_no_stale_tags", store_first, MTE_ON_ALL },
-	{ "ioctl_sees_no_stale_tags", seen_by_ioctl, MTE_ON_ALL },
-	{ "memory_touched_by_vmm_shows_no_stale_tags", vmm_first, MTE_ON_ALL },
+	{ "guest_load_first_sees_no_stale_tags",
+	  load_first, MTE_ON_ALL | MTE_ON_OPTIONAL },
+	{ "guest_store_first_sees_no_stale_tags",
+	  store_first, MTE_ON_ALL | MTE_ON_OPTIONAL },
+	{ "ioctl_sees_no_stale_tags",
+	  seen_by_ioctl, MTE_ON_ALL | MTE_ON_OPTIONAL },
+	{ "memory_touched_by_vmm_shows_no_stale_tags",
+	  vmm_first, MTE_ON_ALL | MTE_ON_OPTIONAL },
 	{ "flag_is_set_after_tags_are_cleared", flag_after_tags, MTE_ON_ALL },
 	{ "guest_load_does_not_flag_the_zero_page", zero_page_has_no_flag,
 	  MTE_ON_ANON },

@@ -23,6 +23,8 @@
  *  - transparent huge pages split, and pages collapsed into huge ones
  *  - PROT_MTE on the VMM's own mapping, before and while the guest sets its tags
  *
+ * Of a private mapping of a file it happens to the guest's copies of its pages.
+ *
  * When a huge page is split, the first page, the head, matters: its state must
  * not become that of the others. With tags in the first page the others are in
  * danger to show stale tags, without they are in danger to lose theirs.
@@ -590,8 +592,10 @@ static void alias_races_guest(const struct mte_case *c)
 			      "at the end");
 }
 
-#define ON_SWAP		(MTE_ON_SMALL | BIT(MTE_THP))
-#define ON_PRIVATE	(MTE_ON_ALL_SIZES & ~BIT(MTE_MEMFD))
+#define ON_FILE		BIT(MTE_PRIVATE_FILE)
+#define ON_SWAP		(MTE_ON_SMALL | BIT(MTE_THP) | ON_FILE)
+#define ON_MOVE		(MTE_ON_ALL_SIZES | MTE_ON_OPTIONAL)
+#define ON_PRIVATE	((MTE_ON_ALL_SIZES | ON_FILE) & ~BIT(MTE_MEMFD))
 #define ON_THP		BIT(MTE_THP)
 
 static const struct mte_case cases[] = {
@@ -604,9 +608,9 @@ static const struct mte_case cases[] = {
 	{ "swapoff_keeps_tags", keeps_tags, ON_SWAP, SWAPOFF },
 	{ "swapoff_shows_no_stale_tags", part_has_tags, ON_SWAP, SWAPOFF },
 
-	{ "soft_offline_keeps_tags", keeps_tags, MTE_ON_ALL_SIZES, SOFT_OFFLINE },
+	{ "soft_offline_keeps_tags", keeps_tags, ON_MOVE, SOFT_OFFLINE },
 	{ "soft_offline_shows_no_stale_tags",
-	  part_has_tags, MTE_ON_ALL_SIZES, SOFT_OFFLINE },
+	  part_has_tags, ON_MOVE, SOFT_OFFLINE },
 	{ "compaction_keeps_tags", keeps_tags, MTE_ON_SMALL, COMPACTION },
 	{ "compaction_shows_no_stale_tags",
 	  part_has_tags, MTE_ON_SMALL, COMPACTION },

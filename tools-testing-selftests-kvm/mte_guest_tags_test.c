@@ -253,7 +253,8 @@ static void new_memory_behind_slot(const struct mte_case *c)
 	struct mte_vm *m = create_vm_with_old_tags(c);
 
 	if (madvise(mte_vm_hva(m), SIZE,
-		    c->backing == MTE_MEMFD ? MADV_REMOVE : MADV_DONTNEED))
+		    c->backing == MTE_MEMFD || c->backing == MTE_SHARED_HUGETLB ?
+		    MADV_REMOVE : MADV_DONTNEED))
 		mte_skip("memory cannot be given back: %s", strerror(errno));
 	mte_guest_store(m, IPA, SIZE);
 	expect_tags(m, MTE_ALL_ZERO, "new memory");
@@ -298,10 +299,10 @@ static const struct mte_case cases[] = {
 	  logging_on_and_off, MTE_ON_ALL_SIZES },
 	{ "slot_made_again_keeps_tags", slot_made_again, MTE_ON_ALL_SIZES },
 	{ "new_memory_behind_slot_shows_no_stale_tags",
-	  new_memory_behind_slot, MTE_ON_ALL_SIZES },
+	  new_memory_behind_slot, MTE_ON_ALL_SIZES | MTE_ON_OPTIONAL },
 	/* A huge page of the same place is too rare to wait for. */
 	{ "next_vm_sees_no_tags_of_the_last", next_vm,
-	  MTE_ON_ALL_SIZES & ~BIT(MTE_THP) },
+	  (MTE_ON_ALL_SIZES | MTE_ON_OPTIONAL) & ~BIT(MTE_THP) },
 };
 
 int main(void)

@@ -3,14 +3,22 @@
  * mte_memory_types_test - which memory an MTE guest may have
  *
  * Memory that can carry tags, as far as the kernel lets a VMM have it with
- * PROT_MTE, is accepted: anonymous memory, memfds shared and private. So is
- * private hugetlb memory, PROT_MTE or not, on kernels that ever accepted it.
- * The pages of a file are refused, shared and private: nobody looks after their
- * tags. Memory of a device is accepted, as it is mapped in a way that knows no
- * tags; but RAM that the VMM has mapped as if it were that shows none of its own.
+ * PROT_MTE, is accepted: anonymous memory, memfds shared and private. The pages
+ * of a file in a shared mapping are refused, as are those of guest_memfd: nobody
+ * looks after their tags. Memory of a device is accepted, as it is mapped in a
+ * way that knows no tags; but RAM that the VMM has mapped as if it were that
+ * shows none of its own, and is refused early or can be used.
+ *
+ * Kernels differ in hugetlb memory, private and shared, and in private mappings
+ * of a file. Of the lines that say "accepted" and "refused" one is skipped. Where
+ * a private mapping of a file is accepted,
+ *  - tags go to the copies that the guest's stores make; the file's own pages,
+ *    which other mappings of it show, keep tags of zero
+ *  - a copy that the VMM makes is as good as one of the guest's
+ *  - if the file is truncated, tags are lost together with the data
  *
  *  - KVM_SET_USER_MEMORY_REGION says so, for the first page of a slot as for
- *    the last one
+ *    the last one, and for read-only slots
  *  - KVM_CAP_ARM_MTE says the same about the slots that are there already.
  *    After that the VM is one without MTE, and the capability can be had when
  *    the slot is gone
@@ -54,6 +62,7 @@ enum kind {
 	SHARED_MEMFD,
 	PRIVATE_MEMFD,
 	PRIVATE_HUGETLB,
+	SHARED_HUGETLB,
 	SHARED_FILE,
 	PRIVATE_FILE,
 	/* The last page of the slot */
@@ -61,7 +70,53 @@ enum kind {
 	PRIVATE_FILE_BEHIND_ANON,
 	/* By /dev/mem, which makes it VM_PFNMAP, as VFIO does */
 	DEVICE,
+	/* Mapped as any other memory is */
+	GUEST_MEMFD,
 };
+
+/* Beside a kind in a case's arg: a read-only slot */
+#define READ_ONLY	0x100
+
+static enum kind kind_of(const struct mte_case *c)
+{
+	return c->arg & ~READ_ONLY;
+}
+
+static unsigned int slot_flags_of(const struct mte_case *c)
+{
+	return c->arg & READ_ONLY ? KVM_MEM_READONLY : 0;
+}
+
+/* The ABI, spelt out: the headers of a tree may not have it yet. */
+struct guest_memfd_args {
+	u64 size;
+	u64 flags;
+	u64 reserved[6];
+};
+
+#define CREATE_GUEST_MEMFD	_IOWR(0xAE, 0xd4, struct guest_memfd_args)
+/* It can be mapped, and holds memory that is shared with the host. */
+#define GUEST_MEMFD_MAPPABLE	3
+
+struct slot_with_guest_memfd {
+	u32 slot;
+	u32 flags;
+	u64 guest_phys_addr;
+	u64 memory_size;
+	u64 userspace_addr;
+	u64 guest_memfd_offset;
+	u32 guest_memfd;
+	u32 pad1;
+	u64 pad2[14];
+};
+
+#define SET_SLOT_WITH_GUEST_MEMFD \
+	_IOW(0xAE, 0x49, struct slot_with_guest_memfd)
+#define SLOT_HAS_GUEST_MEMFD	BIT(2)
+
+#ifndef MFD_HUGETLB
+#define MFD_HUGETLB		0x0004U
+#endif
 
 #define HUGETLB_POOL	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 
@@ -70,35 +125,59 @@ static size_t size_of(enum kind kind)
 	if (kind == DEVICE)
 		return MTE_PAGE;
 
-	return kind == PRIVATE_HUGETLB ? MTE_BLOCK : SIZE;
+	return kind == PRIVATE_HUGETLB || kind == SHARED_HUGETLB ? MTE_BLOCK :
+								   SIZE;
 }
 
-static int open_memfd(void)
+static int open_memfd(enum kind kind)
 {
-	int fd = syscall(__NR_memfd_create, "mte_test", 0);
+	int fd = syscall(__NR_memfd_create, "mte_test",
+			 kind == SHARED_HUGETLB ? MFD_HUGETLB | 21 << 26 : 0);
 
 	if (fd < 0)
 		mte_skip("no memfd: %s", strerror(errno));
-	if (ftruncate(fd, SIZE))
+	if (ftruncate(fd, size_of(kind)))
 		mte_die("ftruncate: %s", strerror(errno));
 
 	return fd;
 }
 
-/* Map a page of physical memory. */
-static char *map_physical(u64 pa)
+static int create_bare_vm(void);
+
+static int create_guest_memfd(int vm)
 {
-	int fd = open("/dev/mem", O_RDWR | O_SYNC);
+	struct guest_memfd_args args = {
+		.size = SIZE,
+		.flags = GUEST_MEMFD_MAPPABLE,
+	};
+	int fd = ioctl(vm, CREATE_GUEST_MEMFD, &args);
+
+	if (fd < 0)
+		mte_skip("no guest_memfd that can be mapped: %s", strerror(errno));
+
+	return fd;
+}
+
+/* Map a page of physical memory, at @where if that is not NULL. */
+static char *map_physical_at(u64 pa, int flags, char *where)
+{
+	int fd = open("/dev/mem", O_RDWR | flags);
 	char *mem;
 
 	if (fd < 0)
 		mte_skip("no /dev/mem: %s", strerror(errno));
-	mem = mmap(NULL, MTE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, pa);
+	mem = mmap(where, MTE_PAGE, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | (where ? MAP_FIXED : 0), fd, pa);
 	if (mem == MAP_FAILED)
 		mte_skip("cannot map physical memory: %s", strerror(errno));
 	close(fd);
 
 	return mem;
+}
+
+static char *map_physical(u64 pa)
+{
+	return map_physical_at(pa, O_SYNC, NULL);
 }
 
 /* A real-time clock: reading its registers has no side effects. */
@@ -129,8 +208,13 @@ static char *map_kind(enum kind kind, char *where)
 		return map_device();
 	case SHARED_MEMFD:
 	case PRIVATE_MEMFD:
-		fd = open_memfd();
+		fd = open_memfd(kind);
 		flags = kind == SHARED_MEMFD ? MAP_SHARED : MAP_PRIVATE;
+		break;
+	case GUEST_MEMFD:
+		/* Any VM will do. */
+		fd = create_guest_memfd(create_bare_vm());
+		flags = MAP_SHARED;
 		break;
 	case SHARED_FILE:
 	case PRIVATE_FILE:
@@ -141,13 +225,18 @@ static char *map_kind(enum kind kind, char *where)
 		mte_set_tunable(HUGETLB_POOL, 1);
 		flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << 26;
 		break;
+	case SHARED_HUGETLB:
+		mte_set_tunable(HUGETLB_POOL, 1);
+		fd = open_memfd(kind);
+		flags = MAP_SHARED;
+		break;
 	default:
 		flags = MAP_PRIVATE | MAP_ANONYMOUS;
 	}
 
 	mem = mmap(where, size_of(kind), PROT_READ | PROT_WRITE, flags | fixed,
 		   fd, 0);
-	if (mem == MAP_FAILED && kind == PRIVATE_HUGETLB)
+	if (mem == MAP_FAILED && size_of(kind) == MTE_BLOCK)
 		mte_skip("no hugetlb memory: %s", strerror(errno));
 	if (mem == MAP_FAILED)
 		mte_die("cannot map: %s", strerror(errno));
@@ -190,16 +279,23 @@ static int enable_mte(int vm)
 	return ioctl(vm, KVM_ENABLE_CAP, &cap) ? errno : 0;
 }
 
-static int set_slot(int vm, unsigned int slot, u64 ipa, void *mem, size_t size)
+static int set_slot_with_flags(int vm, unsigned int slot, unsigned int flags,
+			       u64 ipa, void *mem, size_t size)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = slot,
+		.flags = flags,
 		.guest_phys_addr = ipa,
 		.memory_size = size,
 		.userspace_addr = (uintptr_t)mem,
 	};
 
 	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) ? errno : 0;
+}
+
+static int set_slot(int vm, unsigned int slot, u64 ipa, void *mem, size_t size)
+{
+	return set_slot_with_flags(vm, slot, 0, ipa, mem, size);
 }
 
 /* The ioctl is refused with EINVAL in a VM without MTE, whatever it asks for. */
@@ -215,6 +311,59 @@ static const char *verdict_of(int error)
 	return error ? strerror(error) : "accepted";
 }
 
+/*
+ * What memory is called that some kernels accept and others refuse; NULL for any
+ * other
+ */
+static const char *optional_memory(enum kind kind)
+{
+	switch (kind) {
+	case PRIVATE_HUGETLB:
+		return "hugetlb memory";
+	case SHARED_HUGETLB:
+		return "shared hugetlb memory";
+	case PRIVATE_FILE:
+	case PRIVATE_FILE_BEHIND_ANON:
+		return "private file mappings";
+	default:
+		return NULL;
+	}
+}
+
+static void skip_if_refused(enum kind kind, int err)
+{
+	if (err == EINVAL && optional_memory(kind))
+		mte_skip("the kernel refuses %s in an MTE VM",
+			 optional_memory(kind));
+}
+
+/* What the kernel says to a slot in a VM with MTE is what it has to stick to. */
+static int slot_verdict(enum kind kind)
+{
+	char *mem = map_kind(kind, NULL);
+	int vm = create_bare_vm(), err;
+
+	if (enable_mte(vm))
+		mte_die("cannot enable KVM_CAP_ARM_MTE");
+	err = set_slot(vm, 0, IPA, mem, size_of(kind));
+	close(vm);
+	munmap(mem, size_of(kind));
+
+	return err;
+}
+
+static void need_refused(enum kind kind)
+{
+	if (optional_memory(kind) && !slot_verdict(kind))
+		mte_skip("the kernel accepts %s in an MTE VM",
+			 optional_memory(kind));
+}
+
+static void need_accepted(enum kind kind)
+{
+	skip_if_refused(kind, slot_verdict(kind));
+}
+
 static void slot_accepted(const struct mte_case *c)
 {
 	char *mem = map_kind(c->arg, NULL);
@@ -223,25 +372,27 @@ static void slot_accepted(const struct mte_case *c)
 	if (enable_mte(vm))
 		mte_die("cannot enable KVM_CAP_ARM_MTE");
 	err = set_slot(vm, 0, IPA, mem, size_of(c->arg));
-	if (err == EINVAL && c->arg == PRIVATE_HUGETLB)
-		mte_skip("the kernel refuses hugetlb memory in an MTE VM");
+	skip_if_refused(c->arg, err);
 	mte_expect(!err, "the slot: %s", verdict_of(err));
 }
 
 static void slot_refused(const struct mte_case *c)
 {
-	char *mem = map_kind(c->arg, NULL);
+	size_t size = size_of(kind_of(c));
 	int vm = create_bare_vm(), err;
+	char *mem;
 
+	need_refused(kind_of(c));
+	mem = map_kind(kind_of(c), NULL);
 	/* It is all right without MTE. */
-	err = set_slot(vm, 0, IPA, mem, size_of(c->arg));
+	err = set_slot_with_flags(vm, 0, slot_flags_of(c), IPA, mem, size);
 	if (err)
 		mte_die("no slot even without MTE: %s", strerror(err));
 	set_slot(vm, 0, IPA, mem, 0);
 
 	if (enable_mte(vm))
 		mte_die("cannot enable KVM_CAP_ARM_MTE");
-	err = set_slot(vm, 0, IPA, mem, size_of(c->arg));
+	err = set_slot_with_flags(vm, 0, slot_flags_of(c), IPA, mem, size);
 	mte_expect(err == EINVAL, "the slot: %s", verdict_of(err));
 	/* The VM can have other memory there. */
 	err = set_slot(vm, 0, IPA, map_kind(ANON, NULL), SIZE);
@@ -256,24 +407,27 @@ static void capability_accepted(const struct mte_case *c)
 	if (set_slot(vm, 0, IPA, mem, size_of(c->arg)))
 		mte_die("no slot even without MTE");
 	err = enable_mte(vm);
-	if (err == EINVAL && c->arg == PRIVATE_HUGETLB)
-		mte_skip("the kernel refuses hugetlb memory in an MTE VM");
+	skip_if_refused(c->arg, err);
 	mte_expect(!err, "the capability: %s", verdict_of(err));
 	mte_expect(has_mte(vm), "the VM has no MTE");
 }
 
-static void capability_refused(const struct mte_case *c)
+/* Slots 2 and 6 are all right: have neither the first nor the last one refused. */
+static int create_vm_with_slots_around(void)
 {
-	char *mem = map_kind(c->arg, NULL);
-	int vm = create_bare_vm(), err;
+	int vm = create_bare_vm();
 
-	/* Neither the first nor the last slot, to have all looked at */
 	if (set_slot(vm, 2, IPA, map_kind(ANON, NULL), SIZE) ||
-	    set_slot(vm, 4, 2 * IPA, mem, size_of(c->arg)) ||
 	    set_slot(vm, 6, 3 * IPA, map_kind(ANON, NULL), SIZE))
 		mte_die("no slots even without MTE");
 
-	err = enable_mte(vm);
+	return vm;
+}
+
+static void expect_capability_refused(int vm, void *mem)
+{
+	int err = enable_mte(vm);
+
 	mte_expect(err == EINVAL, "the capability: %s", verdict_of(err));
 	mte_expect(!has_mte(vm), "the VM has MTE all the same");
 
@@ -283,6 +437,73 @@ static void capability_refused(const struct mte_case *c)
 	mte_expect(!err, "the capability without that slot: %s",
 		   verdict_of(err));
 	mte_expect(has_mte(vm), "the VM has no MTE without that slot");
+}
+
+static void capability_refused(const struct mte_case *c)
+{
+	int vm = create_vm_with_slots_around();
+	char *mem;
+
+	need_refused(kind_of(c));
+	mem = map_kind(kind_of(c), NULL);
+	if (set_slot_with_flags(vm, 4, slot_flags_of(c), 2 * IPA, mem,
+				size_of(kind_of(c))))
+		mte_die("no slot even without MTE");
+	expect_capability_refused(vm, mem);
+}
+
+/*
+ * A slot that has guest_memfd beside memory of the VMM. Returns 0 or an errno.
+ */
+static int set_slot_with_guest_memfd(int vm, unsigned int slot, u64 ipa,
+				     char **mem)
+{
+	int fd = create_guest_memfd(vm);
+	struct slot_with_guest_memfd region = {
+		.slot = slot,
+		.flags = SLOT_HAS_GUEST_MEMFD,
+		.guest_phys_addr = ipa,
+		.memory_size = SIZE,
+		.guest_memfd = fd,
+	};
+	int err;
+
+	*mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (*mem == MAP_FAILED)
+		mte_die("cannot map guest_memfd: %s", strerror(errno));
+	region.userspace_addr = (uintptr_t)*mem;
+	err = ioctl(vm, SET_SLOT_WITH_GUEST_MEMFD, &region) ? errno : 0;
+	close(fd);
+
+	return err;
+}
+
+static void guest_memfd_slot_refused(const struct mte_case *c)
+{
+	int vm = create_bare_vm(), err;
+	char *mem;
+
+	err = set_slot_with_guest_memfd(vm, 0, IPA, &mem);
+	if (err)
+		mte_die("no slot even without MTE: %s", strerror(err));
+	close(vm);
+
+	vm = create_bare_vm();
+	if (enable_mte(vm))
+		mte_die("cannot enable KVM_CAP_ARM_MTE");
+	err = set_slot_with_guest_memfd(vm, 0, IPA, &mem);
+	mte_expect(err == EINVAL, "the slot: %s", verdict_of(err));
+}
+
+static void guest_memfd_capability_refused(const struct mte_case *c)
+{
+	int vm = create_vm_with_slots_around(), err;
+	char *mem;
+
+	err = set_slot_with_guest_memfd(vm, 4, 2 * IPA, &mem);
+	if (err)
+		mte_die("no slot even without MTE: %s", strerror(err));
+	expect_capability_refused(vm, mem);
 }
 
 static void capability_after_vcpu(const struct mte_case *c)
@@ -343,10 +564,13 @@ static u64 touch(u64 addr, u64 store, u64 c, u64 d)
 
 static void guest_touches(const struct mte_case *c, u64 store)
 {
-	struct mte_vm *m = create_guest();
-	char *mem = mte_vm_hva(m);
 	struct mte_stop stop;
+	struct mte_vm *m;
+	char *mem;
 
+	need_refused(c->arg);
+	m = create_guest();
+	mem = mte_vm_hva(m);
 	map_kind(c->arg, mem);
 	stop = mte_guest_try(m, touch, IPA, store, NULL);
 	if (!mte_expect(stop.why == MTE_RUN_FAILED && stop.value == EFAULT,
@@ -376,10 +600,13 @@ static void guest_loads(const struct mte_case *c)
 static void guest_loads_copy(const struct mte_case *c)
 {
 	u64 last = SIZE - MTE_PAGE;
-	struct mte_vm *m = create_guest();
-	char *mem = mte_vm_hva(m);
 	struct mte_stop stop;
+	struct mte_vm *m;
+	char *mem;
 
+	need_refused(c->arg);
+	m = create_guest();
+	mem = mte_vm_hva(m);
 	map_kind(c->arg, mem);
 	mte_guest_set_pattern(m, IPA, last, OLD_TAGS);
 	(void)READ_ONCE(mem[last]);
@@ -393,6 +620,156 @@ static void guest_loads_copy(const struct mte_case *c)
 static void guest_stores(const struct mte_case *c)
 {
 	guest_touches(c, true);
+}
+
+/*
+ * Private mappings of a file, where the kernel accepts them
+ */
+
+static int open_file_with_data(void)
+{
+	int fd = mte_open_file(SIZE);
+	u64 page;
+
+	for (page = 0; page < SIZE / MTE_PAGE; page++)
+		if (pwrite(fd, &page, sizeof(page), page * MTE_PAGE) !=
+		    sizeof(page))
+			mte_die("cannot write to the file: %s", strerror(errno));
+
+	return fd;
+}
+
+static struct mte_vm *create_guest_on_file(int fd)
+{
+	struct mte_vm *m = mte_vm_create(true);
+	char *mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	long ret;
+
+	if (mem == MAP_FAILED)
+		mte_die("cannot map the file: %s", strerror(errno));
+	ret = mte_vm_add_mapping(m, mem, SIZE);
+	if (ret)
+		mte_die("cannot add the file: %s", strerror(-ret));
+
+	return m;
+}
+
+static u64 data_at(struct mte_vm *m, u64 page)
+{
+	return READ_ONCE(*(u64 *)(mte_vm_hva(m) + page * MTE_PAGE));
+}
+
+static void expect_tags(struct mte_vm *m, u64 ipa, size_t size, u64 pattern,
+			const char *when)
+{
+	mte_expect_ioctl_reads(m, ipa, size, pattern, when);
+	mte_expect_guest_sees(m, ipa, size, pattern, when);
+}
+
+static void file_keeps_no_tags(const struct mte_case *c)
+{
+	struct mte_vm *by_guest, *by_ioctl, *other;
+	u64 page, data;
+	int fd;
+
+	need_accepted(PRIVATE_FILE);
+	mte_dirty_free_memory();
+	fd = open_file_with_data();
+	by_guest = create_guest_on_file(fd);
+	by_ioctl = create_guest_on_file(fd);
+	other = create_guest_on_file(fd);
+
+	/* All have the file's pages at first, but for one that has none yet. */
+	mte_guest_load(other, IPA, SIZE);
+	mte_guest_load(by_guest, IPA, SIZE);
+	expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "before");
+	mte_guest_set_pattern(by_guest, IPA, SIZE, OLD_TAGS);
+	expect_tags(by_guest, IPA, SIZE, OLD_TAGS, "set by the guest");
+	expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "another guest of the file");
+	mte_write_pattern(by_ioctl, IPA, SIZE, NEW_TAGS);
+	expect_tags(by_ioctl, IPA, SIZE, NEW_TAGS, "written by the ioctl");
+	expect_tags(by_guest, IPA, SIZE, OLD_TAGS, "written to another copy");
+	expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "another guest of the file");
+
+	for (page = 0; page < SIZE / MTE_PAGE; page++) {
+		data = ~0UL;
+		if (pread(fd, &data, sizeof(data), page * MTE_PAGE) !=
+		    sizeof(data))
+			mte_die("cannot read the file: %s", strerror(errno));
+		mte_expect(data == page && data_at(by_guest, page) == page &&
+			   data_at(by_ioctl, page) == page,
+			   "page %lu has other data", (unsigned long)page);
+	}
+	/* One that comes when the copies are gone */
+	mte_vm_destroy(by_guest);
+	mte_vm_destroy(by_ioctl);
+	other = create_guest_on_file(fd);
+	expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "the next guest of the file");
+}
+
+static void file_page_copied_by_vmm(const struct mte_case *c)
+{
+	u64 last = SIZE - MTE_PAGE;
+	struct mte_vm *m, *other;
+	int fd;
+
+	need_accepted(PRIVATE_FILE);
+	mte_dirty_free_memory();
+	fd = open_file_with_data();
+	m = create_guest_on_file(fd);
+	other = create_guest_on_file(fd);
+	mte_guest_load(m, IPA, SIZE);
+	mte_guest_load(other, IPA, SIZE);
+
+	WRITE_ONCE(*(u64 *)(mte_vm_hva(m) + last), NEW_TAGS);
+	expect_tags(m, IPA, SIZE, MTE_ALL_ZERO, "the VMM's copy");
+	mte_guest_set_pattern(m, IPA, SIZE, OLD_TAGS);
+	expect_tags(m, IPA, SIZE, OLD_TAGS, "set in the VMM's copy");
+	mte_expect(data_at(m, last / MTE_PAGE) == NEW_TAGS,
+		   "the VMM's data are lost");
+	expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "another guest of the file");
+	mte_expect(data_at(other, last / MTE_PAGE) == last / MTE_PAGE,
+		   "another guest of the file has the VMM's data");
+}
+
+static void truncated_file(const struct mte_case *c)
+{
+	u8 tags[SIZE / MTE_GRANULE];
+	u64 half = SIZE / 2;
+	struct mte_stop stop;
+	struct mte_vm *m;
+	long ret;
+	int fd;
+
+	need_accepted(PRIVATE_FILE);
+	mte_dirty_free_memory();
+	fd = open_file_with_data();
+	m = create_guest_on_file(fd);
+	mte_guest_set_pattern(m, IPA, SIZE, OLD_TAGS);
+	if (ftruncate(fd, half))
+		mte_die("ftruncate: %s", strerror(errno));
+
+	ret = mte_read_tags(m, IPA, tags, SIZE);
+	mte_expect(ret == (long)half, "a read returned %ld", ret);
+	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
+	ret = mte_write_tags(m, IPA, tags, SIZE);
+	mte_expect(ret == (long)half, "a write returned %ld", ret);
+	stop = mte_guest_try(m, touch, IPA + half, true, NULL);
+	mte_expect(stop.why == MTE_RUN_FAILED && stop.value == EFAULT,
+		   "the guest stopped for reason %d, value %#lx", stop.why,
+		   (unsigned long)stop.value);
+
+	/* The access is made again. */
+	if (ftruncate(fd, SIZE))
+		mte_die("ftruncate: %s", strerror(errno));
+	stop = mte_guest_run(m);
+	mte_expect(stop.why == MTE_RETURNED,
+		   "with a longer file: reason %d, value %#lx", stop.why,
+		   (unsigned long)stop.value);
+	expect_tags(m, IPA, half, NEW_TAGS, "what was left");
+	expect_tags(m, IPA + half, SIZE - half, MTE_ALL_ZERO, "what is new");
+	mte_guest_set_pattern(m, IPA, SIZE, OLD_TAGS);
+	expect_tags(m, IPA, SIZE, OLD_TAGS, "set again");
 }
 
 /*
@@ -473,6 +850,60 @@ static void ram_as_device(const struct mte_case *c)
 		   (unsigned long)as_ram.value);
 }
 
+/*
+ * RAM that a driver has mapped for the VMM, as dma_mmap_*() do. Whether a guest
+ * may have it is one question, and has one answer: for a new slot, for the
+ * capability, and for the guest's access. arg: what /dev/mem is opened with
+ */
+static void ram_of_a_driver(const struct mte_case *c)
+{
+	struct mte_stop stop, direct = { .why = MTE_RETURNED };
+	int vm, slot, capability;
+	char *ram, *mem;
+	struct mte_vm *m;
+	bool usable;
+	u64 pfn;
+
+	ram = mmap(NULL, MTE_PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
+	if (ram == MAP_FAILED)
+		mte_die("cannot map: %s", strerror(errno));
+	WRITE_ONCE(*ram, 1);
+	pfn = mte_pfn(ram);
+	if (!pfn)
+		mte_skip("page frame numbers are hidden");
+	mem = map_physical_at(pfn * MTE_PAGE, c->arg, NULL);
+
+	vm = create_bare_vm();
+	if (set_slot(vm, 0, IPA, mem, MTE_PAGE))
+		mte_skip("no slot even without MTE: %s", strerror(errno));
+	capability = enable_mte(vm);
+	close(vm);
+
+	m = mte_vm_create(true);
+	slot = -mte_vm_add_mapping(m, mem, MTE_PAGE);
+	if (!slot)
+		direct = mte_guest_try(m, touch, IPA, false, NULL);
+
+	m = create_guest();
+	map_physical_at(pfn * MTE_PAGE, c->arg, mte_vm_hva(m));
+	stop = mte_guest_try(m, touch, IPA, false, NULL);
+	usable = stop.why == MTE_RETURNED;
+	if (mte_pfn(ram) != pfn)
+		mte_run_again("evidence void: the page has moved");
+
+	mte_expect(direct.why == MTE_RETURNED,
+		   "the slot is accepted, but the guest stops for reason %d, value %#lx",
+		   direct.why, (unsigned long)direct.value);
+	mte_expect(usable || (stop.why == MTE_RUN_FAILED && stop.value == EFAULT),
+		   "the guest stopped for reason %d, value %#lx", stop.why,
+		   (unsigned long)stop.value);
+	mte_expect(!slot == !capability && !slot == usable,
+		   "a slot: %s; the capability: %s; mapped behind a slot: %s",
+		   verdict_of(slot), verdict_of(capability),
+		   usable ? "accepted" : "refused");
+}
+
 static void copy_tags_of_device(const struct mte_case *c)
 {
 	struct mte_vm *m = mte_vm_create(true);
@@ -489,11 +920,14 @@ static void copy_tags_of_device(const struct mte_case *c)
 
 static void copy_tags_writes(const struct mte_case *c)
 {
-	struct mte_vm *m = create_guest();
 	u8 tags[SIZE / MTE_GRANULE];
-	char *mem = mte_vm_hva(m);
+	struct mte_vm *m;
+	char *mem;
 	long ret;
 
+	need_refused(c->arg);
+	m = create_guest();
+	mem = mte_vm_hva(m);
 	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
 	map_kind(c->arg, mem);
 	ret = mte_write_tags(m, IPA, tags, SIZE);
@@ -517,6 +951,31 @@ static void copy_tags_writes(const struct mte_case *c)
 	mte_expect_guest_sees(m, IPA, SIZE, NEW_TAGS, "in better memory");
 }
 
+/* What cannot have tags reads as zeros, whether it was touched or not. */
+static void copy_tags_reads_zeros(const struct mte_case *c)
+{
+	u8 tags[SIZE / MTE_GRANULE];
+	struct mte_vm *m;
+	int touched;
+	char *mem;
+	long ret;
+	size_t i;
+
+	need_refused(c->arg);
+	mte_dirty_free_memory();
+	m = create_guest();
+	mem = map_kind(c->arg, mte_vm_hva(m));
+	for (touched = 0; touched < 2; touched++) {
+		memset(tags, 0xee, sizeof(tags));
+		ret = mte_read_tags(m, IPA, tags, SIZE);
+		mte_expect(ret == SIZE, "returned %ld, not %lu", ret, SIZE);
+		for (i = 0; i < sizeof(tags); i++)
+			if (!mte_expect(!tags[i], "tag %zu reads %u", i, tags[i]))
+				break;
+		memset(mem, 1, SIZE);
+	}
+}
+
 static void logging_is_switched_on(const struct mte_case *c)
 {
 	struct mte_vm *m = create_guest();
@@ -529,10 +988,12 @@ static void logging_is_switched_on(const struct mte_case *c)
 
 static void copy_tags_writes_up_to(const struct mte_case *c)
 {
-	struct mte_vm *m = create_guest();
-	u8 tags[SIZE / MTE_GRANULE];
 	long good = SIZE - MTE_PAGE, ret;
+	u8 tags[SIZE / MTE_GRANULE];
+	struct mte_vm *m;
 
+	need_refused(c->arg);
+	m = create_guest();
 	map_kind(c->arg, mte_vm_hva(m));
 	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
 	ret = mte_write_tags(m, IPA, tags, SIZE);
@@ -607,6 +1068,16 @@ static const struct mte_case cases[] = {
 	  slot_accepted, MTE_ON_OWN, PRIVATE_MEMFD },
 	{ "slot_of_private_hugetlb_is_accepted",
 	  slot_accepted, MTE_ON_OWN, PRIVATE_HUGETLB },
+	{ "slot_of_private_hugetlb_is_refused",
+	  slot_refused, MTE_ON_OWN, PRIVATE_HUGETLB },
+	{ "slot_of_shared_hugetlb_is_accepted",
+	  slot_accepted, MTE_ON_OWN, SHARED_HUGETLB },
+	{ "slot_of_shared_hugetlb_is_refused",
+	  slot_refused, MTE_ON_OWN, SHARED_HUGETLB },
+	{ "slot_of_private_file_is_accepted",
+	  slot_accepted, MTE_ON_OWN, PRIVATE_FILE },
+	{ "slot_that_ends_in_private_file_is_accepted",
+	  slot_accepted, MTE_ON_OWN, PRIVATE_FILE_BEHIND_ANON },
 	{ "slot_of_device_memory_is_accepted",
 	  slot_accepted, MTE_ON_OWN, DEVICE },
 	{ "slot_of_shared_file_is_refused",
@@ -617,6 +1088,12 @@ static const struct mte_case cases[] = {
 	  slot_refused, MTE_ON_OWN, SHARED_FILE_BEHIND_ANON },
 	{ "slot_that_ends_in_private_file_is_refused",
 	  slot_refused, MTE_ON_OWN, PRIVATE_FILE_BEHIND_ANON },
+	{ "slot_of_read_only_shared_file_is_refused",
+	  slot_refused, MTE_ON_OWN, SHARED_FILE | READ_ONLY },
+	{ "slot_of_guest_memfd_mapping_is_refused",
+	  slot_refused, MTE_ON_OWN, GUEST_MEMFD },
+	{ "slot_with_guest_memfd_is_refused",
+	  guest_memfd_slot_refused, MTE_ON_OWN },
 
 	{ "capability_with_slot_of_anon_is_accepted",
 	  capability_accepted, MTE_ON_OWN, ANON },
@@ -626,6 +1103,14 @@ static const struct mte_case cases[] = {
 	  capability_accepted, MTE_ON_OWN, PRIVATE_MEMFD },
 	{ "capability_with_slot_of_private_hugetlb_is_accepted",
 	  capability_accepted, MTE_ON_OWN, PRIVATE_HUGETLB },
+	{ "capability_with_slot_of_private_hugetlb_is_refused",
+	  capability_refused, MTE_ON_OWN, PRIVATE_HUGETLB },
+	{ "capability_with_slot_of_shared_hugetlb_is_accepted",
+	  capability_accepted, MTE_ON_OWN, SHARED_HUGETLB },
+	{ "capability_with_slot_of_shared_hugetlb_is_refused",
+	  capability_refused, MTE_ON_OWN, SHARED_HUGETLB },
+	{ "capability_with_slot_of_private_file_is_accepted",
+	  capability_accepted, MTE_ON_OWN, PRIVATE_FILE },
 	{ "capability_with_slot_of_device_memory_is_accepted",
 	  capability_accepted, MTE_ON_OWN, DEVICE },
 	{ "capability_with_slot_of_shared_file_is_refused",
@@ -636,6 +1121,12 @@ static const struct mte_case cases[] = {
 	  capability_refused, MTE_ON_OWN, SHARED_FILE_BEHIND_ANON },
 	{ "capability_with_slot_that_ends_in_private_file_is_refused",
 	  capability_refused, MTE_ON_OWN, PRIVATE_FILE_BEHIND_ANON },
+	{ "capability_with_slot_of_read_only_shared_file_is_refused",
+	  capability_refused, MTE_ON_OWN, SHARED_FILE | READ_ONLY },
+	{ "capability_with_slot_of_guest_memfd_mapping_is_refused",
+	  capability_refused, MTE_ON_OWN, GUEST_MEMFD },
+	{ "capability_with_slot_with_guest_memfd_is_refused",
+	  guest_memfd_capability_refused, MTE_ON_OWN },
 	{ "capability_after_vcpu_is_refused",
 	  capability_after_vcpu, MTE_ON_OWN },
 	{ "capability_with_flags_is_refused",
@@ -652,6 +1143,15 @@ static const struct mte_case cases[] = {
 	  guest_stores, MTE_ON_OWN, SHARED_FILE },
 	{ "guest_store_to_private_file_behind_slot_is_efault",
 	  guest_stores, MTE_ON_OWN, PRIVATE_FILE },
+	{ "guest_load_from_guest_memfd_mapping_behind_slot_is_efault",
+	  guest_loads, MTE_ON_OWN, GUEST_MEMFD },
+
+	{ "private_file_mapping_gives_the_file_no_tags",
+	  file_keeps_no_tags, MTE_ON_OWN },
+	{ "private_file_page_copied_by_the_vmm_can_have_tags",
+	  file_page_copied_by_vmm, MTE_ON_OWN },
+	{ "truncated_private_file_keeps_the_tags_that_are_left",
+	  truncated_file, MTE_ON_OWN },
 
 	{ "dirty_logging_with_shared_file_behind_slot_is_accepted",
 	  logging_is_switched_on, MTE_ON_OWN, SHARED_FILE },
@@ -661,6 +1161,10 @@ static const struct mte_case cases[] = {
 	{ "guest_can_load_from_device_memory",
 	  guest_loads_from_device, MTE_ON_OWN },
 	{ "ram_mapped_like_a_device_shows_no_tags", ram_as_device, MTE_ON_OWN },
+	{ "ram_mapped_uncached_by_a_driver_is_refused_early_or_usable",
+	  ram_of_a_driver, MTE_ON_OWN, O_SYNC },
+	{ "ram_mapped_cached_by_a_driver_is_refused_early_or_usable",
+	  ram_of_a_driver, MTE_ON_OWN },
 	{ "copy_tags_of_device_memory_is_efault",
 	  copy_tags_of_device, MTE_ON_OWN },
 
@@ -668,6 +1172,12 @@ static const struct mte_case cases[] = {
 	  copy_tags_writes, MTE_ON_OWN, SHARED_FILE },
 	{ "copy_tags_to_private_file_behind_slot_is_efault",
 	  copy_tags_writes, MTE_ON_OWN, PRIVATE_FILE },
+	{ "copy_tags_to_guest_memfd_mapping_behind_slot_is_efault",
+	  copy_tags_writes, MTE_ON_OWN, GUEST_MEMFD },
+	{ "copy_tags_from_shared_file_behind_slot_reads_zeros",
+	  copy_tags_reads_zeros, MTE_ON_OWN, SHARED_FILE },
+	{ "copy_tags_from_private_file_behind_slot_reads_zeros",
+	  copy_tags_reads_zeros, MTE_ON_OWN, PRIVATE_FILE },
 	{ "copy_tags_up_to_shared_file_returns_bytes_done",
 	  copy_tags_writes_up_to, MTE_ON_OWN, SHARED_FILE_BEHIND_ANON },
 	{ "copy_tags_up_to_private_file_returns_bytes_done",

@@ -47,6 +47,8 @@ enum mte_backing {
 	MTE_MEMFD,	/* shared memfd */
 	MTE_HUGETLB,	/* private 2 MiB hugetlb pages fresh from the buddy allocator */
 	MTE_HUGETLB_64K,	/* the same of 64 KiB, which a guest gets in pages */
+	MTE_SHARED_HUGETLB,	/* shared 2 MiB hugetlb pages, of a memfd */
+	MTE_PRIVATE_FILE,	/* private mapping of a file, as mte_open_file() makes */
 };
 
 /*
@@ -63,6 +65,8 @@ struct mte_vm;
 #define MTE_ON_SMALL		(BIT(MTE_ANON) | BIT(MTE_MEMFD))
 #define MTE_ON_ALL		(MTE_ON_SMALL | BIT(MTE_THP) | BIT(MTE_HUGETLB))
 #define MTE_ON_ALL_SIZES	(MTE_ON_ALL | BIT(MTE_HUGETLB_64K))
+/* Memory that only some kernels allow; the others skip it */
+#define MTE_ON_OPTIONAL		(BIT(MTE_SHARED_HUGETLB) | BIT(MTE_PRIVATE_FILE))
 
 struct mte_case {
 	const char *property;
@@ -75,7 +79,11 @@ struct mte_case {
 	enum mte_backing backing;
 };
 
-/* Run the cases on each kind of memory and report each run in KTAP. */
+/*
+ * Run the cases on each kind of memory and report each run in KTAP. Where KVM is
+ * in protected mode and has no MTE, only those run that ask for it, see
+ * MTE_ON_PROTECTED.
+ */
 void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 	__noreturn;
 const char *mte_backing_name(enum mte_backing backing);
@@ -200,6 +208,8 @@ void mte_vmm_set_pattern(void *addr, u64 ipa, size_t length, u64 pattern);
 u64 mte_vmm_mismatches(const void *addr, u64 ipa, size_t length, u64 pattern);
 /* A new file whose pages must not have tags, open for reading and writing */
 int mte_open_file(size_t size);
+/* Free memory of the machine in bytes */
+size_t mte_free_memory(void);
 /* @size readable and writable bytes that end at an inaccessible page. */
 u8 *mte_alloc_before_fault(size_t size);
 
@@ -309,6 +319,12 @@ bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms);
 /* For struct mte_case: once, on memory of the test's own choice */
 #define MTE_OWN			15
 #define MTE_ON_OWN		BIT(MTE_OWN)
+/* The same, and in protected mode, too */
+#define MTE_PROTECTED		16
+#define MTE_ON_PROTECTED	BIT(MTE_PROTECTED)
+
+/* kvm-arm.mode=protected */
+bool mte_kvm_is_protected(void);
 
 /* What an ioctl on the VM or on its vCPU returned, or -errno */
 long mte_vm_ioctl(struct mte_vm *m, unsigned long cmd, void *arg);

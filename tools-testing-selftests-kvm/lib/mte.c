@@ -40,6 +40,9 @@
 #ifndef MFD_CLOEXEC
 #define MFD_CLOEXEC		0x0001U
 #endif
+#ifndef MFD_HUGETLB
+#define MFD_HUGETLB		0x0004U
+#endif
 
 #define MTE_REGION_SLOT		1
 #define MTE_ALIAS_SLOT		2
@@ -130,6 +133,8 @@ const char *mte_backing_name(enum mte_backing backing)
 		[MTE_MEMFD] = "memfd",
 		[MTE_HUGETLB] = "hugetlb",
 		[MTE_HUGETLB_64K] = "hugetlb-64k",
+		[MTE_SHARED_HUGETLB] = "hugetlb-shared",
+		[MTE_PRIVATE_FILE] = "private-file",
 	};
 
 	return names[backing];
@@ -383,7 +388,7 @@ static void run_case(const struct mte_case *c)
 	char name[128];
 	int status, runs = 0;
 
-	if (c->backing == MTE_OWN)
+	if (c->backing >= MTE_OWN)
 		snprintf(name, sizeof(name), "%s", c->property);
 	else if (c->arg >= MTE_PAGE)
 		snprintf(name, sizeof(name), "%s [%s, %lu KiB]", c->property,
@@ -418,27 +423,51 @@ static void run_case(const struct mte_case *c)
 	ksft_test_result(!verdict->failed, "%s\n", name);
 }
 
-static void need_kvm_with_mte(void)
+bool mte_kvm_is_protected(void)
 {
-	int kvm = open("/dev/kvm", O_RDWR);
+	char line[4096] = "";
+	FILE *f = fopen("/proc/cmdline", "r");
+
+	if (!f)
+		return false;
+	if (!fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	fclose(f);
+
+	return strstr(line, "kvm-arm.mode=protected");
+}
+
+/* Returns the kinds of memory that cases can be run on. */
+static unsigned int need_kvm_with_mte(unsigned int on)
+{
+	int kvm = open("/dev/kvm", O_RDWR), mte;
 
 	if (getpagesize() != MTE_PAGE)
 		ksft_exit_skip("the pages are not of 4 KiB\n");
 	if (kvm < 0)
 		ksft_exit_skip("cannot open /dev/kvm: %s\n", strerror(errno));
-	if (ioctl(kvm, KVM_CHECK_EXTENSION, (unsigned long)KVM_CAP_ARM_MTE) <= 0)
-		ksft_exit_skip("KVM_CAP_ARM_MTE is not there\n");
+	mte = ioctl(kvm, KVM_CHECK_EXTENSION, (unsigned long)KVM_CAP_ARM_MTE);
 	close(kvm);
+	if (mte > 0)
+		return on;
+
+	on &= MTE_ON_PROTECTED;
+	if (!on || !mte_kvm_is_protected())
+		ksft_exit_skip("KVM_CAP_ARM_MTE is not there\n");
+
+	return on;
 }
 
 void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 {
-	unsigned int backing, i, plan = 0;
+	unsigned int backing, i, on = 0, plan = 0;
 	struct mte_case c;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	ksft_print_header();
-	need_kvm_with_mte();
+	for (i = 0; i < nr; i++)
+		on |= cases[i].on;
+	on = need_kvm_with_mte(on);
 
 	verdict = mmap(NULL, sizeof(*verdict), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -446,13 +475,13 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 		ksft_exit_fail_msg("no memory: %s\n", strerror(errno));
 
 	for (i = 0; i < nr; i++)
-		plan += __builtin_popcount(cases[i].on);
+		plan += __builtin_popcount(cases[i].on & on);
 	ksft_set_plan(plan);
 
 	for (i = 0; i < nr; i++) {
 		c = cases[i];
 		for (backing = 0; c.on >> backing; backing++) {
-			if (!(c.on & BIT(backing)))
+			if (!(c.on & on & BIT(backing)))
 				continue;
 			c.backing = backing;
 			run_case(&c);
@@ -632,6 +661,7 @@ size_t mte_unit(enum mte_backing backing)
 	switch (backing) {
 	case MTE_THP:
 	case MTE_HUGETLB:
+	case MTE_SHARED_HUGETLB:
 		return MTE_BLOCK;
 	case MTE_HUGETLB_64K:
 		return MTE_CONT_BLOCK;
@@ -663,9 +693,15 @@ static void set_huge_pages(enum mte_backing backing, unsigned long pages)
 			 kib);
 }
 
+static bool is_hugetlb(enum mte_backing backing)
+{
+	return backing == MTE_HUGETLB || backing == MTE_HUGETLB_64K ||
+	       backing == MTE_SHARED_HUGETLB;
+}
+
 void mte_vm_spare_huge_pages(struct mte_vm *m)
 {
-	if (m->backing == MTE_HUGETLB || m->backing == MTE_HUGETLB_64K)
+	if (is_hugetlb(m->backing))
 		set_huge_pages(m->backing, 2 * m->size / mte_unit(m->backing));
 }
 
@@ -717,6 +753,23 @@ static void *map_backing(enum mte_backing backing, size_t size)
 		flags |= MAP_HUGETLB |
 			 __builtin_ctzl(mte_unit(backing)) << MAP_HUGE_SHIFT;
 		return map_aligned(size, flags, -1);
+	case MTE_SHARED_HUGETLB:
+		set_huge_pages(backing, size / mte_unit(backing));
+		fd = syscall(__NR_memfd_create, "mte_test",
+			     MFD_CLOEXEC | MFD_HUGETLB |
+			     __builtin_ctzl(mte_unit(backing)) << MAP_HUGE_SHIFT);
+		if (fd < 0)
+			mte_skip("no memfd of hugetlb: %s", strerror(errno));
+		if (ftruncate(fd, size))
+			mte_die("ftruncate: %s", strerror(errno));
+		mem = map_aligned(size, MAP_SHARED, fd);
+		close(fd);
+		return mem;
+	case MTE_PRIVATE_FILE:
+		fd = mte_open_file(size);
+		mem = map_aligned(size, MAP_PRIVATE, fd);
+		close(fd);
+		return mem;
 	}
 
 	return MAP_FAILED;
@@ -743,8 +796,12 @@ static void add_memory(struct mte_vm *m, enum mte_backing backing, size_t size,
 	err = mte_vm_set_slot(m, MTE_REGION_SLOT, 0, MTE_REGION_IPA, size, m->hva);
 	if (err == -EINVAL && backing == MTE_MEMFD)
 		mte_skip("the kernel refuses shared memory in an MTE VM");
-	if (err == -EINVAL && (backing == MTE_HUGETLB || backing == MTE_HUGETLB_64K))
+	if (err == -EINVAL && backing == MTE_SHARED_HUGETLB)
+		mte_skip("the kernel refuses shared hugetlb memory in an MTE VM");
+	if (err == -EINVAL && is_hugetlb(backing))
 		mte_skip("the kernel refuses hugetlb memory in an MTE VM");
+	if (err == -EINVAL && backing == MTE_PRIVATE_FILE)
+		mte_skip("the kernel refuses private file mappings in an MTE VM");
 	if (err)
 		mte_die("cannot add %s memory: %s", mte_backing_name(backing),
 			strerror(-err));
@@ -961,7 +1018,7 @@ static void *map_stale(size_t size, int advice)
 	return mem;
 }
 
-static size_t mem_free(void)
+size_t mte_free_memory(void)
 {
 	unsigned long kib = 0;
 	char line[128];
@@ -975,7 +1032,15 @@ static size_t mem_free(void)
 		;
 	fclose(f);
 
-	return kib * 1024 < MEMORY_MAX ? kib * 1024 : MEMORY_MAX;
+	return kib * 1024;
+}
+
+/* Of that, as much as is dirtied */
+static size_t mem_free(void)
+{
+	size_t size = mte_free_memory();
+
+	return size < MEMORY_MAX ? size : MEMORY_MAX;
 }
 
 void mte_dirty_free_memory(void)
