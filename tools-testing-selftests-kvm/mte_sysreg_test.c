@@ -7,7 +7,10 @@
  *    in KVM_GET_REG_LIST if the VM has MTE; else they are not there at all
  *  - the guest reads what the VMM wrote, and the VMM what the guest wrote
  *  - ID_AA64PFR1_EL1.MTE is zero in a VM without MTE and not in one with it,
- *    for the guest as for the VMM
+ *    for the guest as for the VMM. The same register's MTE_frac says in a VM with
+ *    MTE that there are no asynchronous tag checks, where that is so. A value
+ *    saved by a kernel that did not show it can be restored, and is ignored;
+ *    other values are refused
  *
  * The guest:
  *  - without MTE these four, GMID_EL1 and cache maintenance of tags by set and
@@ -15,6 +18,8 @@
  *  - with MTE all of that works, and GMID_EL1 holds a block size that exists
  *  - an exception that KVM injects sets PSTATE.TCO, as one taken in hardware
  *    does
+ *  - what KVM itself writes to the guest's memory, as the VMM has mapped it, is
+ *    no tag check fault of the guest, also if the VMM asks for such checks
  *
  * Switching: the registers of two guests with MTE keep their values while these
  * two, a guest without MTE and the VMM, which uses IRG and asynchronous tag
@@ -23,6 +28,9 @@
  *
  * The capability:
  *  - a vCPU that starts in AArch32 is refused in a VM with MTE
+ *  - a vCPU with EL2 is refused, or has no MTE registers if it has no MTE
+ *  - it is not there in protected mode. To be run with kvm-arm.mode=protected on
+ *    the kernel's command line, the one before with kvm-arm.mode=nested
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,6 +42,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 #include <linux/kvm.h>
 #include <asm/hwcap.h>
 
@@ -45,6 +54,10 @@
 
 #define ID_AA64PFR1_EL1		ARM64_SYS_REG(3, 0, 0, 4, 1)
 #define MTE_LEVEL(v)		(((v) >> 8) & 0xf)
+#define MTE_FRAC_SHIFT		40
+#define MTE_FRAC(v)		(((v) >> MTE_FRAC_SHIFT) & 0xf)
+#define MTE_FRAC_ASYNC		0x0
+#define MTE_FRAC_NO_ASYNC	0xf
 
 #define TCO			BIT(25)
 
@@ -53,6 +66,10 @@
 /* FEAT_IDST: how a read of an ID register that is not there is reported */
 #define EC_SYSREG		0x18UL
 #define EC_DABT_SAME_EL		0x25UL
+
+/* The ABI, spelt out: the headers of a tree may not have it yet. */
+#define CAP_ARM_EL2		240UL
+#define VCPU_HAS_EL2		7
 
 #ifndef PR_SET_TAGGED_ADDR_CTRL
 #define PR_SET_TAGGED_ADDR_CTRL	55
@@ -317,6 +334,123 @@ static void id_register(const struct mte_case *c)
 		   (unsigned long)value);
 }
 
+static void mte_frac(const struct mte_case *c)
+{
+	struct mte_vm *with = mte_vm_create(true);
+	struct mte_vm *without = mte_vm_create(false);
+	u64 value = 0, seen;
+	unsigned int frac;
+
+	if (get_reg(with, ID_AA64PFR1_EL1, &value))
+		mte_die("cannot read ID_AA64PFR1_EL1");
+	frac = MTE_FRAC(value);
+	/* MTE3 comes with all of MTE2. */
+	mte_expect(frac == MTE_FRAC_ASYNC ||
+		   (frac == MTE_FRAC_NO_ASYNC && MTE_LEVEL(value) == 2),
+		   "with MTE, the VMM reads %#lx", (unsigned long)value);
+	seen = call_guest(with, read_id_aa64pfr1, 0, 0, "ID_AA64PFR1_EL1");
+	mte_expect(MTE_FRAC(seen) == frac,
+		   "with MTE, the guest reads %#lx, the VMM %#lx",
+		   (unsigned long)seen, (unsigned long)value);
+
+	value = ~0UL;
+	mte_expect(!get_reg(without, ID_AA64PFR1_EL1, &value) &&
+		   !MTE_FRAC(value),
+		   "without MTE, the VMM reads %#lx", (unsigned long)value);
+	seen = call_guest(without, read_id_aa64pfr1, 0, 0, "ID_AA64PFR1_EL1");
+	mte_expect(!MTE_FRAC(seen), "without MTE, the guest reads %#lx",
+		   (unsigned long)seen);
+}
+
+/* A vCPU that has not run yet: its ID registers can be written. */
+static int create_bare_vcpu(bool mte)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
+	int kvm = open("/dev/kvm", O_RDWR), vm, vcpu;
+	struct kvm_vcpu_init init;
+
+	vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
+	if (vm < 0 || (mte && ioctl(vm, KVM_ENABLE_CAP, &cap)))
+		mte_die("no VM: %s", strerror(errno));
+	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0UL);
+	if (vcpu < 0 || ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init) ||
+	    ioctl(vcpu, KVM_ARM_VCPU_INIT, &init))
+		mte_die("no vCPU: %s", strerror(errno));
+	close(vm);
+	close(kvm);
+
+	return vcpu;
+}
+
+static unsigned int mte_frac_of(int vcpu)
+{
+	u64 value;
+	struct kvm_one_reg reg = {
+		.id = ID_AA64PFR1_EL1,
+		.addr = (uintptr_t)&value,
+	};
+
+	if (ioctl(vcpu, KVM_GET_ONE_REG, &reg))
+		mte_die("cannot read ID_AA64PFR1_EL1: %s", strerror(errno));
+
+	return MTE_FRAC(value);
+}
+
+/* Write it as a value that another kernel has saved. Returns 0 or an errno. */
+static int restore_mte_frac(int vcpu, u64 frac)
+{
+	u64 value;
+	struct kvm_one_reg reg = {
+		.id = ID_AA64PFR1_EL1,
+		.addr = (uintptr_t)&value,
+	};
+
+	if (ioctl(vcpu, KVM_GET_ONE_REG, &reg))
+		mte_die("cannot read ID_AA64PFR1_EL1: %s", strerror(errno));
+	value &= ~(0xfUL << MTE_FRAC_SHIFT);
+	value |= frac << MTE_FRAC_SHIFT;
+
+	return ioctl(vcpu, KVM_SET_ONE_REG, &reg) ? errno : 0;
+}
+
+/* No kernel can have saved what does not exist, or more than the hardware has. */
+static void wrong_mte_frac(const struct mte_case *c)
+{
+	int vcpu = create_bare_vcpu(true), err;
+	u64 frac;
+
+	for (frac = 1; frac < MTE_FRAC_NO_ASYNC; frac++) {
+		err = restore_mte_frac(vcpu, frac);
+		mte_expect(err == EINVAL, "%lu: %s", (unsigned long)frac,
+			   err ? strerror(err) : "accepted");
+	}
+	/* Less than that cannot be emulated. */
+	if (mte_frac_of(vcpu) == MTE_FRAC_ASYNC) {
+		err = restore_mte_frac(vcpu, MTE_FRAC_NO_ASYNC);
+		mte_expect(err == EINVAL, "no asynchronous checks: %s",
+			   err ? strerror(err) : "accepted");
+	}
+	vcpu = create_bare_vcpu(false);
+	err = restore_mte_frac(vcpu, MTE_FRAC_NO_ASYNC);
+	mte_expect(err == EINVAL, "without MTE: %s",
+		   err ? strerror(err) : "accepted");
+}
+
+static void saved_mte_frac(const struct mte_case *c)
+{
+	int vcpu = create_bare_vcpu(true), err;
+
+	err = restore_mte_frac(vcpu, mte_frac_of(vcpu));
+	mte_expect(!err, "what was read cannot be written: %s", strerror(err));
+	if (mte_frac_of(vcpu) != MTE_FRAC_NO_ASYNC)
+		mte_skip("this CPU has asynchronous tag checks");
+
+	err = restore_mte_frac(vcpu, MTE_FRAC_ASYNC);
+	mte_expect(!err, "zero cannot be written: %s", strerror(err));
+	mte_expect(mte_frac_of(vcpu) == MTE_FRAC_NO_ASYNC,
+		   "then the guest has asynchronous checks");
+}
+
 static void registers_without_mte(const struct mte_case *c)
 {
 	struct mte_vm *m = mte_vm_create(false);
@@ -441,6 +575,59 @@ static unsigned int wrong_tags_in_vmm(void)
 	}
 
 	return wrong;
+}
+
+/*
+ * KVM updates the record of stolen time whenever the vCPU is loaded. In the VMM's
+ * mapping the record has a tag that KVM's pointer has not, and the VMM has
+ * asynchronous checks.
+ */
+
+static u64 load(u64 addr, u64 b, u64 c, u64 d)
+{
+	return READ_ONCE(*(u64 *)addr);
+}
+
+static void update_of_stolen_time(const struct mte_case *c)
+{
+	u64 ipa = MTE_REGION_IPA, tag = 5, value;
+	struct kvm_device_attr attr = {
+		.group = KVM_ARM_VCPU_PVTIME_CTRL,
+		.attr = KVM_ARM_VCPU_PVTIME_IPA,
+		.addr = (uintptr_t)&ipa,
+	};
+	struct mte_vm *m = mte_vm_create(true);
+	unsigned int round, bad = 0;
+	u64 *stolen_time;
+	char *mem;
+	long ret;
+
+	mem = mmap(NULL, 2 * MTE_PAGE, PROT_READ | PROT_WRITE | PROT_MTE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED || mte_vm_add_mapping(m, mem, 2 * MTE_PAGE))
+		mte_die("no memory: %s", strerror(errno));
+	mte_vmm_set_pattern(mem, ipa, MTE_PAGE, tag);
+	/* The second word of the record */
+	stolen_time = (u64 *)((uintptr_t)mem | tag << 56) + 1;
+	ret = mte_vcpu_ioctl(m, KVM_SET_DEVICE_ATTR, &attr);
+	if (ret == -ENXIO)
+		mte_skip("the kernel keeps no record of stolen time");
+	if (ret)
+		mte_die("no record of stolen time: %s", strerror(-ret));
+
+	use_mte_in_vmm();
+	for (round = 0; round < 20; round++) {
+		call_guest(m, write_tfsre0, 0, 0, "TFSRE0_EL1");
+		call_guest(m, load, ipa + MTE_PAGE, 0, "a load");
+		value = 0;
+		get_reg(m, regs[3].id, &value);
+		bad += !!value;
+		bad += !!call_guest(m, read_tfsre0, 0, 0, "TFSRE0_EL1");
+	}
+	mte_expect(!bad, "%u of %u times TFSRE0_EL1 has a fault that the guest did not make",
+		   bad, 2 * round);
+	if (!READ_ONCE(*stolen_time))
+		mte_run_again("evidence void: no stolen time was recorded");
 }
 
 static void set_values(struct mte_vm *m, u64 seed)
@@ -628,6 +815,72 @@ static void aarch32(const struct mte_case *c)
 		   "without MTE: %s", strerror(errno));
 }
 
+/* MTE is not virtualized for a hypervisor in the guest. */
+static void nested(const struct mte_case *c)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
+	int kvm = open("/dev/kvm", O_RDWR), vm, vcpu;
+	struct kvm_vcpu_init init;
+	struct kvm_one_reg reg;
+	unsigned int i;
+	u64 value = 0;
+	bool mte;
+
+	if (ioctl(kvm, KVM_CHECK_EXTENSION, CAP_ARM_EL2) <= 0)
+		mte_skip("no vCPU can have EL2");
+
+	vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
+	if (vm < 0 || ioctl(vm, KVM_ENABLE_CAP, &cap))
+		mte_die("no VM with MTE: %s", strerror(errno));
+	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0UL);
+	if (vcpu < 0 || ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init))
+		mte_die("no vCPU: %s", strerror(errno));
+	init.features[0] |= BIT(VCPU_HAS_EL2);
+	if (ioctl(vcpu, KVM_ARM_VCPU_INIT, &init)) {
+		mte_expect(errno == EINVAL, "refused with %s", strerror(errno));
+		/* It is not spoilt. */
+		init.features[0] &= ~BIT(VCPU_HAS_EL2);
+		mte_expect(!ioctl(vcpu, KVM_ARM_VCPU_INIT, &init),
+			   "nor is it one without EL2 now: %s", strerror(errno));
+		ksft_print_msg("refused\n");
+		return;
+	}
+
+	reg.id = ID_AA64PFR1_EL1;
+	reg.addr = (uintptr_t)&value;
+	if (ioctl(vcpu, KVM_GET_ONE_REG, &reg))
+		mte_die("cannot read ID_AA64PFR1_EL1: %s", strerror(errno));
+	mte = MTE_LEVEL(value);
+	ksft_print_msg("accepted, ID_AA64PFR1_EL1 is %#lx\n", (unsigned long)value);
+	for (i = 0; i < NR_REGS; i++) {
+		reg.id = regs[i].id;
+		mte_expect(!ioctl(vcpu, KVM_GET_ONE_REG, &reg) == mte,
+			   "%s is%s there", regs[i].name, mte ? " not" : "");
+	}
+}
+
+static void protected_mode(const struct mte_case *c)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
+	struct mte_copy_args args = { .length = 0 };
+	int kvm = open("/dev/kvm", O_RDWR), vm;
+
+	if (!mte_kvm_is_protected())
+		mte_skip("KVM is not in protected mode");
+
+	vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
+	if (vm < 0)
+		mte_die("no VM: %s", strerror(errno));
+	mte_expect(ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_MTE) <= 0,
+		   "KVM has the capability");
+	mte_expect(ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_MTE) <= 0,
+		   "a VM has the capability");
+	mte_expect(ioctl(vm, KVM_ENABLE_CAP, &cap) == -1 && errno == EINVAL,
+		   "it can be enabled");
+	mte_expect(ioctl(vm, MTE_COPY_TAGS, &args) == -1,
+		   "KVM_ARM_MTE_COPY_TAGS works");
+}
+
 static const struct mte_case cases[] = {
 	{ "one_reg_reaches_mte_registers_with_mte",
 	  one_reg_with_mte, MTE_ON_OWN },
@@ -635,6 +888,9 @@ static const struct mte_case cases[] = {
 	  one_reg_without_mte, MTE_ON_OWN },
 	{ "one_reg_shows_the_guests_values", one_reg_is_the_guests, MTE_ON_OWN },
 	{ "id_register_follows_the_capability", id_register, MTE_ON_OWN },
+	{ "mte_frac_follows_the_capability", mte_frac, MTE_ON_OWN },
+	{ "mte_frac_that_cannot_be_is_refused", wrong_mte_frac, MTE_ON_OWN },
+	{ "mte_frac_saved_as_zero_can_be_restored", saved_mte_frac, MTE_ON_OWN },
 	{ "registers_are_undefined_without_mte",
 	  registers_without_mte, MTE_ON_OWN },
 	{ "gmid_is_undefined_without_mte", gmid_without_mte, MTE_ON_OWN },
@@ -643,10 +899,16 @@ static const struct mte_case cases[] = {
 	  set_way_without_mte, MTE_ON_OWN },
 	{ "set_way_ops_on_tags_work_with_mte", set_way_with_mte, MTE_ON_OWN },
 	{ "injected_exception_sets_tco", injected_exception, MTE_ON_OWN },
+	{ "update_of_stolen_time_is_no_tag_check_fault_of_the_guest",
+	  update_of_stolen_time, MTE_ON_OWN },
 	{ "registers_survive_vcpus_taking_turns", take_turns, MTE_ON_OWN },
 	{ "registers_survive_switches_by_the_scheduler",
 	  switch_by_scheduler, MTE_ON_OWN },
 	{ "aarch32_vcpu_is_refused_with_mte", aarch32, MTE_ON_OWN },
+	{ "vcpu_with_el2_is_refused_or_has_no_mte_registers",
+	  nested, MTE_ON_OWN },
+	{ "capability_is_refused_in_protected_mode",
+	  protected_mode, MTE_ON_PROTECTED },
 };
 
 int main(void)
