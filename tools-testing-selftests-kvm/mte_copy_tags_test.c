@@ -32,21 +32,29 @@
  *
  * Dirty logging: a VMM that writes tags while pages are logged is either told
  * that it cannot, with EBUSY and nothing changed, or finds these pages, and no
- * others, in the dirty log. Reads go on and dirty nothing.
+ * others, in the dirty log: all of them, also if one write is for many pages of
+ * two memslots. Reads go on and dirty nothing.
  *
  * A copy of much memory ends early when its process is killed.
+ *
+ * When the VM is gone, all of its memory is free again, however the copies of its
+ * tags ended.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <linux/kvm.h>
+#include <linux/userfaultfd.h>
 
 #include "kselftest.h"
 #include "mte.h"
@@ -64,7 +72,8 @@
 #define UNTOUCHED	0xee
 
 #define IPA		MTE_REGION_IPA
-/* Any that the library does not use */
+/* The library's slot of the test memory, and one that it does not use */
+#define FIRST_SLOT	1
 #define SECOND_SLOT	9
 #define TAGS_PER_PAGE	MTE_GRANULES_PER_PAGE
 
@@ -771,6 +780,64 @@ static void logged_write_that_fails(const struct mte_case *c)
 		   count, found ? "" : " not");
 }
 
+/* How many of the pages from @first to before @end are not dirty, or others are */
+static unsigned int wrong_in_log(struct mte_vm *m, unsigned int slot,
+				 unsigned int first, unsigned int end)
+{
+	unsigned long bitmap[LOGGED_PAGES / BITS_PER_LONG] = {};
+	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = bitmap };
+	unsigned int i, wrong = 0;
+	long ret = mte_vm_ioctl(m, KVM_GET_DIRTY_LOG, &log);
+
+	if (ret)
+		mte_die("KVM_GET_DIRTY_LOG: %s", strerror(-ret));
+	for (i = 0; i < LOGGED_PAGES; i++)
+		wrong += (bitmap[i / BITS_PER_LONG] >> i % BITS_PER_LONG & 1) !=
+			 (i >= first && i < end);
+
+	return wrong;
+}
+
+/*
+ * One write for the end of one slot and the beginning of the next one. c->arg: up
+ * to where the buffer can be read
+ */
+static void logged_write_of_many_pages(const struct mte_case *c)
+{
+	unsigned int first = LOGGED_PAGES - SOME_PAGES, end = SOME_PAGES;
+	unsigned int pages = 2 * SOME_PAGES, wrong;
+	struct mte_vm *m = create_vm(c->backing, MTE_BLOCK);
+	u8 *tags = mte_alloc_before_fault(pages * TAGS_PER_PAGE - c->arg);
+	u64 ipa = IPA + first * MTE_PAGE;
+	char *second;
+	long ret;
+
+	second = mmap(NULL, MTE_BLOCK, PROT_READ | PROT_WRITE | PROT_MTE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (second == MAP_FAILED ||
+	    mte_vm_set_slot(m, SECOND_SLOT, KVM_MEM_LOG_DIRTY_PAGES,
+			    IPA + MTE_BLOCK, MTE_BLOCK, second))
+		mte_die("cannot add memory");
+	mte_guest_store(m, IPA, MTE_BLOCK);
+	mte_need_huge_page(m);
+	mte_vm_log_dirty_pages(m, true);
+
+	if (c->arg)
+		end--;
+	mte_fill_pattern(tags, pages * TAGS_PER_PAGE - c->arg, NEW_TAGS);
+	ret = mte_write_tags(m, ipa, tags, pages * MTE_PAGE);
+	if (ret == -EBUSY)
+		mte_skip("the kernel refuses writes under dirty logging");
+	mte_expect(ret == (long)((SOME_PAGES + end) * MTE_PAGE), "returned %ld",
+		   ret);
+	wrong = wrong_in_log(m, FIRST_SLOT, first, LOGGED_PAGES);
+	mte_expect(!wrong, "the log is wrong about %u pages of the first slot",
+		   wrong);
+	wrong = wrong_in_log(m, SECOND_SLOT, 0, end);
+	mte_expect(!wrong, "the log is wrong about %u pages of the second slot",
+		   wrong);
+}
+
 /* Logging concerns the memslot that has it, and no other. */
 static void write_beside_log(const struct mte_case *c)
 {
@@ -802,6 +869,178 @@ static void logged_read(const struct mte_case *c)
 	mte_expect_ioctl_reads(m, IPA, MTE_BLOCK, OLD_TAGS, "logging is on");
 	count = count_dirty(m, 0, &found);
 	mte_expect(!count, "%u pages are dirty", count);
+}
+
+/*
+ * Memory that comes back
+ */
+
+#define LEAK_PAGES	8192
+#define LEAK_SIZE	(LEAK_PAGES * MTE_PAGE)
+#define LEAK_ROUNDS	3
+
+enum leak_path {
+	/* A copy of all, in one call */
+	LEAK_READ,
+	LEAK_WRITE,
+	/* A call for each page, which fails */
+	LEAK_BAD_BUFFER_READ,
+	LEAK_BAD_BUFFER_WRITE,
+	LEAK_NOT_WRITABLE,
+	LEAK_NOT_TAGGABLE,
+	LEAK_READ_ONLY_SLOT,
+	/* The write has to wait for each page */
+	LEAK_LATE_PAGE,
+};
+
+/* A thread that gives pages to whoever waits for one */
+static void *serve_pages(void *arg)
+{
+	static char zeros[MTE_PAGE];
+	int uffd = *(int *)arg;
+	struct uffdio_copy copy;
+	struct uffd_msg msg;
+
+	while (read(uffd, &msg, sizeof(msg)) == sizeof(msg)) {
+		copy = (struct uffdio_copy) {
+			.dst = msg.arg.pagefault.address & ~(MTE_PAGE - 1),
+			.src = (uintptr_t)zeros,
+			.len = MTE_PAGE,
+		};
+		if (ioctl(uffd, UFFDIO_COPY, &copy) && errno != EEXIST)
+			mte_die("UFFDIO_COPY: %s", strerror(errno));
+	}
+
+	return NULL;
+}
+
+static int let_pages_be_late(char *mem)
+{
+	static int uffd;
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range = { (uintptr_t)mem, LEAK_SIZE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	pthread_t thread;
+
+	uffd = syscall(__NR_userfaultfd, 0);
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		mte_skip("no userfaultfd: %s", strerror(errno));
+	if (ioctl(uffd, UFFDIO_REGISTER, &range))
+		mte_die("UFFDIO_REGISTER: %s", strerror(errno));
+	if (pthread_create(&thread, NULL, serve_pages, &uffd))
+		mte_die("no thread");
+	pthread_detach(thread);
+
+	return uffd;
+}
+
+static char *map_for_leak(enum leak_path path)
+{
+	int fd, flags = MAP_PRIVATE | MAP_ANONYMOUS;
+	char *mem = mmap(NULL, LEAK_SIZE, PROT_READ | PROT_WRITE, flags, -1, 0);
+
+	if (mem == MAP_FAILED)
+		mte_die("no memory: %s", strerror(errno));
+	madvise(mem, LEAK_SIZE, MADV_NOHUGEPAGE);
+	if (path == LEAK_LATE_PAGE)
+		return mem;
+	if (path == LEAK_NOT_TAGGABLE) {
+		/* In place of what was there when the slot was made */
+		fd = mte_open_file(LEAK_SIZE);
+		if (mmap(mem, LEAK_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED, fd, 0) != mem)
+			mte_die("cannot map the file: %s", strerror(errno));
+		close(fd);
+	}
+	memset(mem, 1, LEAK_SIZE);
+	if (path == LEAK_NOT_WRITABLE &&
+	    mprotect(mem, LEAK_SIZE, PROT_READ))
+		mte_die("mprotect: %s", strerror(errno));
+
+	return mem;
+}
+
+static void copy_all_tags(struct mte_vm *m, enum leak_path path, u64 ipa)
+{
+	static u8 tags[LEAK_PAGES * TAGS_PER_PAGE];
+	u8 *bad = mte_alloc_before_fault(TAGS_BEFORE_FAULT);
+	u64 end = ipa + LEAK_SIZE;
+	long ret;
+
+	if (path == LEAK_READ || path == LEAK_WRITE || path == LEAK_LATE_PAGE) {
+		ret = path == LEAK_READ ?
+		      mte_read_tags(m, ipa, tags, LEAK_SIZE) :
+		      mte_write_tags(m, ipa, tags, LEAK_SIZE);
+		mte_expect(ret == LEAK_SIZE, "returned %ld", ret);
+		return;
+	}
+
+	for (; ipa < end; ipa += MTE_PAGE) {
+		if (path == LEAK_BAD_BUFFER_READ)
+			ret = mte_read_tags(m, ipa, bad, MTE_PAGE);
+		else if (path == LEAK_BAD_BUFFER_WRITE)
+			ret = mte_write_tags(m, ipa, bad, MTE_PAGE);
+		else
+			ret = mte_write_tags(m, ipa, tags, MTE_PAGE);
+		if (!mte_expect(ret == -EFAULT, "returned %ld, not %d", ret,
+				-EFAULT))
+			break;
+	}
+	munmap(bad - (MTE_PAGE - TAGS_BEFORE_FAULT), 2 * MTE_PAGE);
+}
+
+/* Returns how many pages are lost after the VM and its memory are gone. */
+static long lost_pages(struct mte_vm *m, enum leak_path path)
+{
+	unsigned int flags = path == LEAK_READ_ONLY_SLOT ? KVM_MEM_READONLY : 0;
+	size_t before = mte_free_memory(), after;
+	int uffd = -1;
+	char *mem;
+	long ret;
+
+	mem = mmap(NULL, LEAK_SIZE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ret = mte_vm_set_slot(m, SECOND_SLOT, flags, IPA, LEAK_SIZE, mem);
+	if (mem == MAP_FAILED || ret)
+		mte_die("cannot add memory: %ld", ret);
+	if (mremap(map_for_leak(path), LEAK_SIZE, LEAK_SIZE,
+		   MREMAP_MAYMOVE | MREMAP_FIXED, mem) != mem)
+		mte_die("mremap: %s", strerror(errno));
+	if (path == LEAK_LATE_PAGE)
+		uffd = let_pages_be_late(mem);
+
+	copy_all_tags(m, path, IPA);
+
+	/* Its thread stays where it is. */
+	if (uffd >= 0) {
+		struct uffdio_range range = { (uintptr_t)mem, LEAK_SIZE };
+
+		ioctl(uffd, UFFDIO_UNREGISTER, &range);
+	}
+	if (mte_vm_set_slot(m, SECOND_SLOT, 0, IPA, 0, mem))
+		mte_die("cannot delete the slot");
+	munmap(mem, LEAK_SIZE);
+	after = mte_free_memory();
+
+	return ((long)before - (long)after) / (long)MTE_PAGE;
+}
+
+/* Others use memory, too: what is lost is lost every time. */
+static void memory_comes_back(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+	long lost, least = LEAK_PAGES;
+	unsigned int round;
+
+	for (round = 0; round < LEAK_ROUNDS; round++) {
+		lost = lost_pages(m, c->arg);
+		least = lost < least ? lost : least;
+	}
+	ksft_print_msg("%ld of %d pages are lost, at least\n", least, LEAK_PAGES);
+	mte_expect(least < LEAK_PAGES / 4, "%ld of %d pages are lost", least,
+		   LEAK_PAGES);
 }
 
 /*
@@ -963,7 +1202,7 @@ static const struct mte_case cases[] = {
 	{ "read_only_slot_refuses_write", read_only_slot, MTE_ON_ANON, WRITE },
 
 	{ "failed_write_keeps_existing_tags",
-	  failed_write, MTE_ON_ALL, TAGS_BEFORE_FAULT },
+	  failed_write, MTE_ON_ALL | MTE_ON_OPTIONAL, TAGS_BEFORE_FAULT },
 	{ "failed_write_of_second_page_keeps_its_tags",
 	  failed_write_of_second_page, MTE_ON_ANON, WRITE },
 	{ "write_failing_at_first_tag_keeps_existing_tags",
@@ -973,19 +1212,25 @@ static const struct mte_case cases[] = {
 
 	{ "high_nibble_is_ignored", high_nibble, MTE_ON_ANON },
 	{ "untouched_memory_reads_zero",
-	  untouched_memory_reads_zero, MTE_ON_ALL },
+	  untouched_memory_reads_zero, MTE_ON_ALL | MTE_ON_OPTIONAL },
 	{ "untagged_memory_reads_zero",
-	  untagged_memory_reads_zero, MTE_ON_ALL },
-	{ "guest_reads_back_written_tags", round_trip, MTE_ON_ALL, MTE_BLOCK },
+	  untagged_memory_reads_zero, MTE_ON_ALL | MTE_ON_OPTIONAL },
+	{ "guest_reads_back_written_tags",
+	  round_trip, MTE_ON_ALL | MTE_ON_OPTIONAL, MTE_BLOCK },
 	{ "guest_reads_back_written_tags", round_trip, MTE_ON_SMALL, MTE_PAGE },
 	{ "guest_reads_back_written_tags",
 	  round_trip, BIT(MTE_ANON) | BIT(MTE_THP), 64UL << 20 },
-	{ "tags_set_by_guest_are_read", guest_tags, MTE_ON_ALL },
+	{ "tags_set_by_guest_are_read",
+	  guest_tags, MTE_ON_ALL | MTE_ON_OPTIONAL },
 
 	{ "write_under_dirty_logging_is_in_the_log_or_refused",
 	  logged_write, MTE_ON_ALL },
 	{ "failing_write_under_dirty_logging_is_in_the_log_or_refused",
 	  logged_write_that_fails, MTE_ON_ANON },
+	{ "write_of_many_pages_under_dirty_logging_is_all_in_the_log",
+	  logged_write_of_many_pages, MTE_ON_SMALL | BIT(MTE_THP) },
+	{ "failing_write_of_many_pages_under_dirty_logging_is_in_the_log",
+	  logged_write_of_many_pages, MTE_ON_ANON, TAGS_BEFORE_FAULT },
 	{ "write_beside_a_logged_slot_succeeds",
 	  write_beside_log, MTE_ON_ANON },
 	{ "read_under_dirty_logging_makes_nothing_dirty",
@@ -993,6 +1238,21 @@ static const struct mte_case cases[] = {
 
 	{ "fatal_signal_ends_a_read", fatal_signal, MTE_ON_OWN, READ },
 	{ "fatal_signal_ends_a_write", fatal_signal, MTE_ON_OWN, WRITE },
+
+	{ "read_leaks_no_memory", memory_comes_back, MTE_ON_OWN, LEAK_READ },
+	{ "write_leaks_no_memory", memory_comes_back, MTE_ON_OWN, LEAK_WRITE },
+	{ "read_to_bad_buffer_leaks_no_memory",
+	  memory_comes_back, MTE_ON_OWN, LEAK_BAD_BUFFER_READ },
+	{ "write_from_bad_buffer_leaks_no_memory",
+	  memory_comes_back, MTE_ON_OWN, LEAK_BAD_BUFFER_WRITE },
+	{ "write_to_memory_not_writable_leaks_no_memory",
+	  memory_comes_back, MTE_ON_OWN, LEAK_NOT_WRITABLE },
+	{ "write_to_shared_file_behind_slot_leaks_no_memory",
+	  memory_comes_back, MTE_ON_OWN, LEAK_NOT_TAGGABLE },
+	{ "write_to_read_only_slot_leaks_no_memory",
+	  memory_comes_back, MTE_ON_OWN, LEAK_READ_ONLY_SLOT },
+	{ "write_that_waits_for_each_page_leaks_no_memory",
+	  memory_comes_back, MTE_ON_OWN, LEAK_LATE_PAGE },
 };
 
 int main(void)
