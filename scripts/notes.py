@@ -44,7 +44,8 @@ def upstream_list(path=TOP / "patches/upstream"):
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             entry = line.split(" ", 2)
-            if len(entry) != 3 or not re.fullmatch(r"[0-9a-f]{12,40}", entry[0]) or not re.fullmatch(r"v\d+\.\d+(,\d+\.\d+)*", entry[1]):
+            if len(entry) != 3 or not re.fullmatch(r"[0-9a-f]{12,40}", entry[0]) or \
+                    not re.fullmatch(r"v\d+\.\d+(,\d+\.\d+)*", entry[1]):
                 raise Bad(f"patches/upstream: not 'id vX.Y subject': {line}")
             found.append(Upstream(*entry))
     return found
