@@ -67,7 +67,7 @@ static void expect_no_report(int log)
 	close(log);
 }
 
-/* Guest memory is with the tags, the kernel's accesses are without. */
+/* The kernel's pointers know nothing of the guest's tags. */
 static void kernel_accesses(struct mte_vm *m)
 {
 	char *mem = mte_vm_hva(m), *data = malloc(SIZE);
