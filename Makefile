@@ -6,9 +6,11 @@
 BASE ?= 6.1
 VARIANT = $(if $(filter-out 0,$(VANILLA)),vanilla,patched)
 export V TEST REUSE KSRC CHECKS NVHE APPEND MACHINE CPU TIMEOUT VMS QEMU BUSYBOX BUILD JOBS
+export IMAGE DEB MODULES CONFIG EXPECT
 
 .NOTPARALLEL:
-.PHONY: run compare bench image tree refresh litmus static bisect mbox export dist watch shell qemu test test-all clean help setup
+.PHONY: run compare bench vng probe bundle image tree refresh litmus static bisect mbox export dist watch \
+	shell qemu test test-all clean help setup
 
 run: image	## (default) build BASE with its series, boot it, run all tests
 	@scripts/run $(BASE) $(VARIANT)
@@ -24,6 +26,20 @@ bench: setup	## count instructions on vanilla and on ours, print one table
 	@BENCH=1 scripts/build $(BASE) vanilla
 	@BENCH=1 scripts/build $(BASE) patched
 	@scripts/bench $(BASE)
+
+vng: setup	## run the tests with virtme-ng instead
+	@scripts/setup --vng
+	@scripts/fetch $(BASE)
+	@scripts/apply $(if $(filter vanilla,$(VARIANT)),--if-any) $(BASE)
+	@VNG=1 scripts/build $(BASE) $(VARIANT)
+	@scripts/tests $(BASE)
+	@scripts/vng $(BASE) $(VARIANT)
+
+probe: setup	## which known bugs has a kernel not built here? IMAGE=path or DEB=package
+	@BASE=$(BASE) scripts/probe
+
+bundle: setup	## one tar for a machine with MTE: tests, runner, judge
+	@scripts/bundle
 
 image: setup	## build kernel and initramfs only
 	@scripts/fetch $(BASE)

@@ -38,7 +38,7 @@ die() { say "error: $*"; exit 1; }
 usage_error() { say "error: $*; see scripts/$self --help"; exit 2; }
 
 # "No" can be said, too.
-for arg in V VANILLA CHECKS NVHE BENCH REUSE; do
+for arg in V VANILLA CHECKS NVHE BENCH VNG REUSE; do
 	if [ "${!arg:-}" = 0 ]; then unset "$arg"; fi
 done
 for arg in JOBS VMS TIMEOUT; do
@@ -213,8 +213,8 @@ export GIT_COMMITTER_NAME=series GIT_COMMITTER_EMAIL=series GIT_COMMITTER_DATE='
 export GIT_AUTHOR_NAME=series GIT_AUTHOR_EMAIL=series GIT_AUTHOR_DATE='@0 +0000'
 
 # kernel_of BASE: sets $kernel, the suffix of what belongs to another kernel than the
-# usual one: CHECKS=1, CHECKS=hwtags, and NVHE=1 on a base that cannot choose when it
-# boots.
+# usual one: VNG=1, CHECKS=1, CHECKS=hwtags, and NVHE=1 on a base that cannot choose when
+# it boots.
 kernel_of() {
 	case ${CHECKS:-} in
 	'') kernel='' ;;
@@ -222,6 +222,7 @@ kernel_of() {
 	hwtags) kernel=-hwtags ;;
 	*) die "CHECKS=$CHECKS is neither 1 nor hwtags" ;;
 	esac
+	kernel=${VNG:+-vng}$kernel
 	if [ -n "${NVHE:-}" ] && [ "$(cfg "$1" nvhe)" = config ]; then kernel=$kernel-nvhe; fi
 }
 
@@ -272,7 +273,7 @@ spare_tree() {
 	spare=$BUILD/spare
 	src=$spare/$1/patched/src
 	mkdir -p "$spare/$1/patched"
-	for shared in apt qemu tools; do
+	for shared in apt apt-arm64 qemu tools; do
 		if [ -e "$BUILD/$shared" ]; then ln -sfn "$BUILD/$shared" "$spare/$shared"; fi
 	done
 	ln -sfn "$BUILD/$1/vanilla" "$spare/$1/vanilla"
