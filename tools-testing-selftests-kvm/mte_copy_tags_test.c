@@ -964,17 +964,21 @@ static char *map_for_leak(enum leak_path path)
 
 static void copy_all_tags(struct mte_vm *m, enum leak_path path, u64 ipa)
 {
-	static u8 tags[LEAK_PAGES * TAGS_PER_PAGE];
+	/* Not an array: the guest gets a copy of this program's data */
+	u8 *tags = calloc(LEAK_PAGES, TAGS_PER_PAGE);
 	u8 *bad = mte_alloc_before_fault(TAGS_BEFORE_FAULT);
 	u64 end = ipa + LEAK_SIZE;
 	long ret;
+
+	if (!tags)
+		mte_die("no memory for the tags");
 
 	if (path == LEAK_READ || path == LEAK_WRITE || path == LEAK_LATE_PAGE) {
 		ret = path == LEAK_READ ?
 		      mte_read_tags(m, ipa, tags, LEAK_SIZE) :
 		      mte_write_tags(m, ipa, tags, LEAK_SIZE);
 		mte_expect(ret == LEAK_SIZE, "returned %ld", ret);
-		return;
+		goto out;
 	}
 
 	for (; ipa < end; ipa += MTE_PAGE) {
@@ -988,7 +992,10 @@ static void copy_all_tags(struct mte_vm *m, enum leak_path path, u64 ipa)
 				-EFAULT))
 			break;
 	}
+
+out:
 	munmap(bad - (MTE_PAGE - TAGS_BEFORE_FAULT), 2 * MTE_PAGE);
+	free(tags);
 }
 
 /* Returns how many pages are lost after the VM and its memory are gone. */
