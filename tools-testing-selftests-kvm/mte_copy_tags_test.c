@@ -964,21 +964,23 @@ static char *map_for_leak(enum leak_path path)
 
 static void copy_all_tags(struct mte_vm *m, enum leak_path path, u64 ipa)
 {
-	/* Not an array: the guest gets a copy of this program's data */
-	u8 *tags = calloc(LEAK_PAGES, TAGS_PER_PAGE);
 	u8 *bad = mte_alloc_before_fault(TAGS_BEFORE_FAULT);
 	u64 end = ipa + LEAK_SIZE;
+	static u8 *tags;
 	long ret;
 
+	/* Not in .bss: older libraries load all of that into the guest */
 	if (!tags)
-		mte_die("no memory for the tags");
+		tags = calloc(LEAK_PAGES, TAGS_PER_PAGE);
+	if (!tags)
+		mte_die("no memory for tags");
 
 	if (path == LEAK_READ || path == LEAK_WRITE || path == LEAK_LATE_PAGE) {
 		ret = path == LEAK_READ ?
 		      mte_read_tags(m, ipa, tags, LEAK_SIZE) :
 		      mte_write_tags(m, ipa, tags, LEAK_SIZE);
 		mte_expect(ret == LEAK_SIZE, "returned %ld", ret);
-		goto out;
+		return;
 	}
 
 	for (; ipa < end; ipa += MTE_PAGE) {
@@ -992,10 +994,7 @@ static void copy_all_tags(struct mte_vm *m, enum leak_path path, u64 ipa)
 				-EFAULT))
 			break;
 	}
-
-out:
 	munmap(bad - (MTE_PAGE - TAGS_BEFORE_FAULT), 2 * MTE_PAGE);
-	free(tags);
 }
 
 /* Returns how many pages are lost after the VM and its memory are gone. */
