@@ -189,10 +189,28 @@ export GIT_COMMITTER_NAME=series GIT_COMMITTER_EMAIL=series GIT_COMMITTER_DATE='
 export GIT_AUTHOR_NAME=series GIT_AUTHOR_EMAIL=series GIT_AUTHOR_DATE='@0 +0000'
 
 # kernel_of BASE: sets $kernel, the suffix of what belongs to another kernel than the
-# usual one: CHECKS=1, and NVHE=1 on a base that cannot choose when it boots.
+# usual one: CHECKS=1, CHECKS=hwtags, and NVHE=1 on a base that cannot choose when it
+# boots.
 kernel_of() {
-	kernel=${CHECKS:+-checks}
+	case ${CHECKS:-} in
+	'') kernel='' ;;
+	1) kernel=-checks ;;
+	hwtags) kernel=-hwtags ;;
+	*) die "CHECKS=$CHECKS is neither 1 nor hwtags" ;;
+	esac
 	if [ -n "${NVHE:-}" ] && [ "$(cfg "$1" nvhe)" = config ]; then kernel=$kernel-nvhe; fi
+}
+
+# special_vm BASE PROGRAM: what scripts/boot gives a program that wants a VM of its own
+special_vm() {
+	case ${2#*:} in
+	check_hibernation_tags) echo --hibernate ;;
+	check_live_update_tags)
+		# Without the kernel's part it says so in any VM.
+		case " $(cfg "$1" noconfig) " in *' LIVEUPDATE '*) ;; *) echo --live-update ;; esac
+		;;
+	mte_dax_test) echo --dax ;;
+	esac
 }
 
 # overlay BASE AREA: "file in this repository, its place in the kernel tree",

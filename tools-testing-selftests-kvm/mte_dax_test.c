@@ -1,0 +1,638 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * mte_dax_test - MTE guests and the pages of a file system with DAX
+ *
+ * A file on a DAX file system is mapped without the page cache: the VMM and the
+ * guest would get pages of ZONE_DEVICE. They need not have tag storage, and are
+ * refused as memory of an MTE guest:
+ *
+ *  - KVM_SET_USER_MEMORY_REGION with a shared mapping of such a file fails with
+ *    EINVAL, and so does KVM_CAP_ARM_MTE if there is such a slot already
+ *  - mapped behind a slot that was made with other memory, it stops the guest
+ *    that touches it, KVM_RUN fails with EFAULT, or the guest has it as memory of
+ *    a device, without tags
+ *  - KVM_ARM_MTE_COPY_TAGS fails with EFAULT in both directions, or returns the
+ *    number of bytes that it did before it got there
+ *  - a private mapping may be refused as well. If it is not, the guest gets no
+ *    more than the VMM's own copies of the pages
+ *
+ * No page of the file is left with a reference. The file system waits for the
+ * last one to be dropped, so that a truncate and a hole punch have to end, those
+ * included that begin while KVM_ARM_MTE_COPY_TAGS has such a page in its hands.
+ *
+ * The test wants a file system that is mounted with DAX: the one that has the
+ * directory MTE_TEST_DAX_DIR of the environment, else the first ext4 or xfs of
+ * /proc/mounts that is.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/falloc.h>
+#include <linux/kvm.h>
+#include <linux/userfaultfd.h>
+
+#include "kselftest.h"
+#include "mte_compat.h"
+#include "mte.h"
+
+#ifndef STATX_ATTR_DAX
+#define STATX_ATTR_DAX	0x00200000
+#endif
+
+#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
+
+#define READ		MTE_FROM_GUEST
+#define WRITE		MTE_TO_GUEST
+
+#define IPA		MTE_REGION_IPA
+#define SIZE		(4 * MTE_PAGE)
+/* Pages of other memory in front of those of the file */
+#define IN_FRONT	(2 * MTE_PAGE)
+
+#define OLD_TAGS	0x0daULL
+#define NEW_TAGS	0x7a5ULL
+#define DATA		0x5a
+
+/* How long a thing that takes no time at all may take before it hangs */
+#define PATIENCE_S	10
+/* How long one that is to wait for another needs to get there */
+#define HEAD_START_MS	300
+
+/*
+ * The file
+ */
+
+static const char *find_dax_dir(void)
+{
+	static char dir[200];
+	const char *given = getenv("MTE_TEST_DAX_DIR");
+	char line[1000], type[40], options[400], *option, *rest;
+	FILE *f;
+
+	if (given)
+		return given;
+
+	f = fopen("/proc/mounts", "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%*s %199s %39s %399s", dir, type, options) != 3 ||
+		    (strcmp(type, "ext4") && strcmp(type, "xfs")))
+			continue;
+		rest = options;
+		while ((option = strsep(&rest, ",")))
+			if (!strcmp(option, "dax") || !strcmp(option, "dax=always")) {
+				fclose(f);
+				return dir;
+			}
+	}
+	if (f)
+		fclose(f);
+
+	return NULL;
+}
+
+/* A new file of SIZE bytes, which lives as long as it is open or mapped */
+static int open_dax_file(void)
+{
+	const char *dir = find_dax_dir();
+	char path[250], data[SIZE];
+	struct statx st = {};
+	int fd;
+
+	if (!dir)
+		mte_skip("no ext4 or xfs is mounted with DAX; see MTE_TEST_DAX_DIR");
+	snprintf(path, sizeof(path), "%s/mte_dax_test.%d", dir, getpid());
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+	if (fd < 0)
+		mte_skip("cannot create %s: %s", path, strerror(errno));
+	unlink(path);
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st))
+		mte_die("statx: %s", strerror(errno));
+	if ((st.stx_attributes_mask & STATX_ATTR_DAX) &&
+	    !(st.stx_attributes & STATX_ATTR_DAX))
+		mte_skip("no DAX for the files in %s", dir);
+
+	memset(data, DATA, sizeof(data));
+	if (pwrite(fd, data, sizeof(data), 0) != sizeof(data))
+		mte_die("cannot write to the file: %s", strerror(errno));
+
+	return fd;
+}
+
+/* Map @size bytes of the file, at @where if that is not NULL. */
+static char *map_file(int fd, int flags, char *where, size_t size)
+{
+	char *mem = mmap(where, size, PROT_READ | PROT_WRITE,
+			 flags | (where ? MAP_FIXED : 0), fd, 0);
+
+	if (mem == MAP_FAILED)
+		mte_die("cannot map the file: %s", strerror(errno));
+
+	return mem;
+}
+
+static char *map_anon(char *where, size_t size)
+{
+	return map_file(-1, MAP_PRIVATE | MAP_ANONYMOUS, where, size);
+}
+
+static void expect_data(int fd, const char *when)
+{
+	char data[SIZE];
+	size_t i, bad = 0;
+
+	if (pread(fd, data, SIZE, 0) != SIZE)
+		mte_die("%s: cannot read the file: %s", when, strerror(errno));
+	for (i = 0; i < SIZE; i++)
+		bad += data[i] != DATA;
+	mte_expect(!bad, "%s: %zu of %lu bytes of the file have changed", when,
+		   bad, SIZE);
+}
+
+/*
+ * What the file system has to do once it has all pages for itself. It sleeps
+ * for ever if there is a reference left, and may not even listen to signals: it
+ * is another process that does it.
+ */
+static int punch(int fd)
+{
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			 SIZE / 2);
+}
+
+static int truncate_all(int fd)
+{
+	return ftruncate(fd, 0);
+}
+
+static pid_t start_change(int (*change)(int fd), int fd)
+{
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid)
+		_exit(change(fd) ? errno : 0);
+	if (pid < 0)
+		mte_die("no process: %s", strerror(errno));
+
+	return pid;
+}
+
+/* Its wait status, or -1 if it takes longer. */
+static int await_change(pid_t pid, unsigned int ms)
+{
+	int status;
+
+	for (;; ms--) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return status;
+		if (!ms)
+			return -1;
+		usleep(1000);
+	}
+}
+
+static bool expect_change(pid_t pid, const char *what)
+{
+	int status = await_change(pid, PATIENCE_S * 1000);
+
+	if (!mte_expect(status != -1,
+			"%s sleeps: a page of the file is still in use", what)) {
+		kill(pid, SIGKILL);
+		return false;
+	}
+
+	return mte_expect(!status, "%s: %s", what, WIFEXITED(status) ?
+			  strerror(WEXITSTATUS(status)) : "killed");
+}
+
+static void expect_pages_are_idle(int fd)
+{
+	if (expect_change(start_change(punch, fd), "punching a hole"))
+		expect_change(start_change(truncate_all, fd), "the truncate");
+}
+
+/*
+ * Slots
+ */
+
+static int create_bare_vm(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR);
+	int vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
+
+	if (vm < 0)
+		mte_die("no VM: %s", strerror(errno));
+	close(kvm);
+
+	return vm;
+}
+
+static int enable_mte(int vm)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
+
+	return ioctl(vm, KVM_ENABLE_CAP, &cap) ? errno : 0;
+}
+
+static int set_slot(int vm, void *mem, size_t size)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = 0,
+		.guest_phys_addr = IPA,
+		.memory_size = size,
+		.userspace_addr = (uintptr_t)mem,
+	};
+
+	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) ? errno : 0;
+}
+
+static const char *verdict_of(int error)
+{
+	return error ? strerror(error) : "accepted";
+}
+
+static void slot_refused(const struct mte_case *c)
+{
+	int fd = open_dax_file(), vm = create_bare_vm(), err;
+	char *mem = map_file(fd, c->arg, NULL, SIZE);
+
+	err = set_slot(vm, mem, SIZE);
+	if (err)
+		mte_die("no slot even without MTE: %s", strerror(err));
+	set_slot(vm, mem, 0);
+
+	if (enable_mte(vm))
+		mte_die("cannot enable KVM_CAP_ARM_MTE");
+	err = set_slot(vm, mem, SIZE);
+	mte_expect(err == EINVAL, "the slot: %s", verdict_of(err));
+	expect_pages_are_idle(fd);
+}
+
+static void capability_refused(const struct mte_case *c)
+{
+	int fd = open_dax_file(), vm = create_bare_vm(), err;
+	char *mem = map_file(fd, c->arg, NULL, SIZE);
+
+	err = set_slot(vm, mem, SIZE);
+	if (err)
+		mte_die("no slot even without MTE: %s", strerror(err));
+	err = enable_mte(vm);
+	mte_expect(err == EINVAL, "the capability: %s", verdict_of(err));
+
+	set_slot(vm, mem, 0);
+	err = enable_mte(vm);
+	mte_expect(!err, "the capability without that slot: %s",
+		   verdict_of(err));
+	expect_pages_are_idle(fd);
+}
+
+/* A VM without MTE can have it. */
+static void slot_without_mte(const struct mte_case *c)
+{
+	int fd = open_dax_file();
+	char *mem = map_file(fd, MAP_SHARED, NULL, SIZE);
+	struct mte_vm *m = mte_vm_create(false);
+	long ret = mte_vm_add_mapping(m, mem, SIZE);
+
+	if (!mte_expect(!ret, "the slot: %s", strerror(-ret)))
+		return;
+	mte_guest_load(m, IPA, SIZE);
+	mte_guest_store(m, IPA, SIZE);
+	mte_expect(READ_ONCE(*(u64 *)(mem + MTE_PAGE)) == IPA + MTE_PAGE,
+		   "the guest's data is not in the file");
+	expect_pages_are_idle(fd);
+}
+
+/*
+ * Memory that changes behind a slot: first @front bytes of anonymous memory
+ * with OLD_TAGS, then the file.
+ */
+static struct mte_vm *create_guest(int fd, int flags, size_t front)
+{
+	struct mte_vm *m = mte_vm_create(true);
+	long ret = mte_vm_add_mapping(m, map_anon(NULL, SIZE), SIZE);
+
+	if (ret)
+		mte_die("cannot add anonymous memory: %s", strerror(-ret));
+	mte_guest_set_pattern(m, IPA, SIZE, OLD_TAGS);
+	map_file(fd, flags, mte_vm_hva(m) + front, SIZE - front);
+
+	return m;
+}
+
+/* Have the VMM itself map the pages. */
+static void vmm_loads(struct mte_vm *m)
+{
+	size_t i;
+
+	for (i = 0; i < SIZE; i += MTE_PAGE)
+		READ_ONCE(mte_vm_hva(m)[i]);
+}
+
+/* Returns the tag that the guest sees. */
+static u64 touch(u64 addr, u64 store, u64 c, u64 d)
+{
+	READ_ONCE(*(u64 *)addr);
+	if (store)
+		mte_guest_store_tag(addr, OLD_TAGS & 0xf);
+
+	return mte_guest_load_tag(addr);
+}
+
+/* Have the guest touch a page of the file, which it must not get with tags. */
+static struct mte_stop expect_no_tags(struct mte_vm *m, u64 store)
+{
+	struct mte_stop stop = mte_guest_try(m, touch, IPA, store, NULL);
+
+	if (stop.why == MTE_RETURNED)
+		ksft_print_msg("the guest has the page without tags\n");
+	mte_expect((stop.why == MTE_RUN_FAILED && stop.value == EFAULT) ||
+		   (stop.why == MTE_RETURNED && !stop.value),
+		   "the guest stopped for reason %d, value %#lx", stop.why,
+		   (unsigned long)stop.value);
+
+	return stop;
+}
+
+/* An access that failed is made again, when there is other memory. */
+static struct mte_stop touch_again(struct mte_vm *m, struct mte_stop stop)
+{
+	return stop.why == MTE_RUN_FAILED ? mte_guest_run(m) :
+	       mte_guest_try(m, touch, IPA, true, NULL);
+}
+
+static void guest_touches(const struct mte_case *c, u64 store)
+{
+	int fd = open_dax_file();
+	struct mte_vm *m = create_guest(fd, MAP_SHARED, 0);
+	struct mte_stop stop;
+
+	if (c->arg)
+		vmm_loads(m);
+	stop = expect_no_tags(m, store);
+	expect_data(fd, "afterwards");
+	expect_pages_are_idle(fd);
+
+	map_anon(mte_vm_hva(m), SIZE);
+	stop = touch_again(m, stop);
+	mte_expect(stop.why == MTE_RETURNED,
+		   "with better memory: reason %d, value %#lx", stop.why,
+		   (unsigned long)stop.value);
+	mte_guest_set_pattern(m, IPA, SIZE, NEW_TAGS);
+	mte_expect_guest_sees(m, IPA, SIZE, NEW_TAGS, "in better memory");
+}
+
+static void guest_loads(const struct mte_case *c)
+{
+	guest_touches(c, false);
+}
+
+static void guest_tags(const struct mte_case *c)
+{
+	guest_touches(c, true);
+}
+
+/*
+ * The guest may be given a copy of a page, which is as good as any other
+ * private memory. It never changes the file.
+ */
+static void guest_tags_copy(const struct mte_case *c)
+{
+	int fd = open_dax_file();
+	struct mte_vm *m = create_guest(fd, MAP_PRIVATE, 0);
+	struct mte_stop stop = expect_no_tags(m, false);
+
+	/* A store of the VMM makes the copy. */
+	memset(mte_vm_hva(m), 1, MTE_PAGE);
+	stop = touch_again(m, stop);
+	if (stop.why == MTE_RETURNED) {
+		mte_guest_set_pattern(m, IPA, MTE_PAGE, NEW_TAGS);
+		mte_expect_guest_sees(m, IPA, MTE_PAGE, NEW_TAGS, "in the copy");
+		mte_expect_ioctl_reads(m, IPA, MTE_PAGE, NEW_TAGS, "of the copy");
+	} else {
+		mte_expect(stop.why == MTE_RUN_FAILED && stop.value == EFAULT,
+			   "a copy: the guest stopped for reason %d, value %#lx",
+			   stop.why, (unsigned long)stop.value);
+	}
+	expect_data(fd, "afterwards");
+	expect_pages_are_idle(fd);
+}
+
+/*
+ * KVM_ARM_MTE_COPY_TAGS
+ */
+
+static long copy(struct mte_vm *m, u64 direction, u64 ipa, u8 *tags, size_t size)
+{
+	return direction == READ ? mte_read_tags(m, ipa, tags, size) :
+				   mte_write_tags(m, ipa, tags, size);
+}
+
+static void copy_tags(const struct mte_case *c)
+{
+	int fd = open_dax_file();
+	struct mte_vm *m = create_guest(fd, MAP_SHARED, 0);
+	u8 tags[SIZE / MTE_GRANULE];
+	long ret;
+
+	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
+	ret = copy(m, c->arg, IPA, tags, SIZE);
+	mte_expect(ret == -EFAULT, "returned %ld, not %d", ret, -EFAULT);
+	vmm_loads(m);
+	ret = copy(m, c->arg, IPA + MTE_PAGE, tags, MTE_PAGE);
+	mte_expect(ret == -EFAULT, "mapped: returned %ld, not %d", ret, -EFAULT);
+	memset(mte_vm_hva(m), DATA, SIZE);
+	ret = copy(m, c->arg, IPA, tags, MTE_PAGE);
+	mte_expect(ret == -EFAULT, "in use: returned %ld, not %d", ret, -EFAULT);
+	expect_data(fd, "afterwards");
+	expect_pages_are_idle(fd);
+}
+
+static void copy_tags_up_to(const struct mte_case *c)
+{
+	int fd = open_dax_file();
+	struct mte_vm *m = create_guest(fd, MAP_SHARED, IN_FRONT);
+	u8 tags[SIZE / MTE_GRANULE];
+	long ret;
+
+	vmm_loads(m);
+	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
+	ret = copy(m, c->arg, IPA, tags, SIZE);
+	mte_expect(ret == IN_FRONT, "returned %ld, not %ld", ret, IN_FRONT);
+	mte_expect_guest_sees(m, IPA, IN_FRONT,
+			      c->arg == WRITE ? NEW_TAGS : OLD_TAGS,
+			      "pages in front of the file's");
+	expect_pages_are_idle(fd);
+}
+
+/* Reads do not copy a page, writes do. */
+static void copy_tags_of_private_mapping(const struct mte_case *c)
+{
+	int fd = open_dax_file();
+	struct mte_vm *m = create_guest(fd, MAP_PRIVATE, 0);
+	u8 tags[MTE_GRANULES_PER_PAGE];
+	long ret;
+
+	ret = mte_read_tags(m, IPA, tags, MTE_PAGE);
+	mte_expect(ret == -EFAULT, "a read returned %ld, not %d", ret, -EFAULT);
+	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
+	ret = mte_write_tags(m, IPA, tags, MTE_PAGE);
+	if (ret == MTE_PAGE)
+		mte_expect_ioctl_reads(m, IPA, MTE_PAGE, NEW_TAGS, "of the copy");
+	else
+		mte_expect(ret == -EFAULT, "a write returned %ld", ret);
+	expect_data(fd, "afterwards");
+	expect_pages_are_idle(fd);
+}
+
+/*
+ * COPY_TAGS waits for a page of its tag buffer, which is behind a userfaultfd,
+ * with pages of the file next in turn. The file system does not get them before
+ * the ioctl has dropped what it may have taken already, and has to get them then.
+ */
+struct waiting_copy {
+	struct mte_vm *m;
+	u64 direction;
+	u8 *tags;
+	long ret;
+};
+
+static void *run_copy(void *arg)
+{
+	struct waiting_copy *w = arg;
+
+	w->ret = copy(w->m, w->direction, IPA, w->tags, SIZE);
+
+	return NULL;
+}
+
+static int register_userfaultfd(u8 *page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range.start = (uintptr_t)page,
+		.range.len = MTE_PAGE,
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		mte_skip("no userfaultfd: %s", strerror(errno));
+	if (ioctl(uffd, UFFDIO_REGISTER, &range))
+		mte_die("UFFDIO_REGISTER: %s", strerror(errno));
+
+	return uffd;
+}
+
+static void change_beside_copy(const struct mte_case *c, int (*change)(int fd))
+{
+	u8 content[MTE_PAGE] = {};
+	struct waiting_copy w = {
+		.direction = c->arg,
+		.tags = (u8 *)map_anon(NULL, MTE_PAGE),
+	};
+	struct uffdio_copy fill = {
+		.dst = (uintptr_t)w.tags,
+		.src = (uintptr_t)content,
+		.len = MTE_PAGE,
+	};
+	int fd = open_dax_file(), uffd;
+	struct pollfd pollfd = { .events = POLLIN };
+	struct uffd_msg msg;
+	pthread_t thread;
+	pid_t pid;
+
+	w.m = create_guest(fd, MAP_SHARED, IN_FRONT);
+	vmm_loads(w.m);
+	uffd = register_userfaultfd(w.tags);
+	pollfd.fd = uffd;
+	if (pthread_create(&thread, NULL, run_copy, &w))
+		mte_die("no thread");
+	if (poll(&pollfd, 1, PATIENCE_S * 1000) != 1 ||
+	    read(uffd, &msg, sizeof(msg)) != sizeof(msg))
+		mte_die("COPY_TAGS does not touch its buffer");
+
+	pid = start_change(change, fd);
+	if (await_change(pid, HEAD_START_MS) == -1)
+		ksft_print_msg("the file system waits for COPY_TAGS\n");
+	else
+		pid = 0;
+	if (ioctl(uffd, UFFDIO_COPY, &fill))
+		mte_die("UFFDIO_COPY: %s", strerror(errno));
+	pthread_join(thread, NULL);
+	/*
+	 * Behind the end of a file that was truncated is nothing at all. Holes
+	 * are read from the zero page, which has tags of zero.
+	 */
+	mte_expect(w.ret == IN_FRONT ||
+		   (w.ret == SIZE && change == punch && c->arg == READ),
+		   "COPY_TAGS returned %ld, not %ld", w.ret, IN_FRONT);
+	if (pid && !expect_change(pid, "what waited for COPY_TAGS"))
+		return;
+	expect_pages_are_idle(fd);
+}
+
+static void punch_beside_copy(const struct mte_case *c)
+{
+	change_beside_copy(c, punch);
+}
+
+static void truncate_beside_copy(const struct mte_case *c)
+{
+	change_beside_copy(c, truncate_all);
+}
+
+static const struct mte_case cases[] = {
+	{ "vm_without_mte_can_have_dax_file", slot_without_mte, MTE_ON_OWN },
+	{ "slot_of_shared_dax_file_is_refused",
+	  slot_refused, MTE_ON_OWN, MAP_SHARED },
+	{ "capability_with_slot_of_shared_dax_file_is_refused",
+	  capability_refused, MTE_ON_OWN, MAP_SHARED },
+
+	{ "guest_load_from_dax_file_behind_slot_shows_no_tags",
+	  guest_loads, MTE_ON_OWN },
+	{ "guest_load_from_mapped_dax_file_behind_slot_shows_no_tags",
+	  guest_loads, MTE_ON_OWN, true },
+	{ "guest_tag_store_to_dax_file_behind_slot_sets_no_tags",
+	  guest_tags, MTE_ON_OWN },
+	{ "guest_tag_store_to_mapped_dax_file_behind_slot_sets_no_tags",
+	  guest_tags, MTE_ON_OWN, true },
+	{ "guest_has_no_tagged_page_of_private_dax_file",
+	  guest_tags_copy, MTE_ON_OWN },
+
+	{ "copy_tags_of_private_dax_file_leaves_file_alone",
+	  copy_tags_of_private_mapping, MTE_ON_OWN },
+	{ "copy_tags_to_dax_file_is_efault", copy_tags, MTE_ON_OWN, WRITE },
+	{ "copy_tags_from_dax_file_is_efault", copy_tags, MTE_ON_OWN, READ },
+	{ "copy_tags_to_memory_before_dax_file_returns_bytes_done",
+	  copy_tags_up_to, MTE_ON_OWN, WRITE },
+	{ "copy_tags_from_memory_before_dax_file_returns_bytes_done",
+	  copy_tags_up_to, MTE_ON_OWN, READ },
+
+	{ "hole_punch_beside_copy_tags_to_guest_ends",
+	  punch_beside_copy, MTE_ON_OWN, WRITE },
+	{ "hole_punch_beside_copy_tags_from_guest_ends",
+	  punch_beside_copy, MTE_ON_OWN, READ },
+	{ "truncate_beside_copy_tags_to_guest_ends",
+	  truncate_beside_copy, MTE_ON_OWN, WRITE },
+	{ "truncate_beside_copy_tags_from_guest_ends",
+	  truncate_beside_copy, MTE_ON_OWN, READ },
+};
+
+int main(void)
+{
+	mte_run_cases(cases, ARRAY_LEN(cases));
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * mte_kernel_access_test - the kernel's own accesses to tagged guest memory
+ *
+ * The guest has a different tag at each granule of its memory. The kernel reads
+ * that memory and writes to it, by way of its linear map and on behalf of
+ * process_vm_readv() and process_vm_writev(). Whatever the tags are, the data
+ * arrive, the tags stay as they are, and a kernel that checks the tags of its
+ * own accesses (KASAN_HW_TAGS) reports nothing. Other kernels do not check them,
+ * and prove little.
+ *
+ * This is done for each kind of memory, which includes hugetlb pages that are
+ * too big for the buddy allocator. A checking kernel stops to check after the
+ * first report: they come last.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "kselftest.h"
+#include "mte.h"
+
+#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
+
+#define IPA		MTE_REGION_IPA
+#define SIZE		MTE_BLOCK
+#define TAGS		0x6a5ULL
+
+#define GIGANTIC_SHIFT	25
+#define GIGANTIC_SIZE	(1UL << GIGANTIC_SHIFT)
+#define GIGANTIC_POOL	"/sys/kernel/mm/hugepages/hugepages-32768kB/nr_hugepages"
+
+static int watch_log(void)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+
+	if (log < 0 || lseek(log, 0, SEEK_END) < 0)
+		mte_skip("cannot read the kernel's log: %s", strerror(errno));
+
+	return log;
+}
+
+static void expect_no_report(int log)
+{
+	char record[1024], *text;
+	ssize_t length;
+
+	for (;;) {
+		length = read(log, record, sizeof(record) - 1);
+		/* Overwritten before it was read: there is more. */
+		if (length < 0 && errno == EPIPE)
+			continue;
+		if (length <= 0)
+			break;
+		record[length] = '\0';
+		text = strstr(record, ";BUG: KASAN");
+		if (text) {
+			text[strcspn(text, "\n")] = '\0';
+			mte_expect(false, "the kernel's log: %s", text + 1);
+		}
+	}
+	close(log);
+}
+
+/* Guest memory is with the tags, the kernel's accesses are without. */
+static void kernel_accesses(struct mte_vm *m)
+{
+	char *mem = mte_vm_hva(m), *data = malloc(SIZE);
+	struct iovec remote = { .iov_base = mem, .iov_len = SIZE };
+	struct iovec local = { .iov_base = data, .iov_len = SIZE };
+	int log = watch_log();
+	ssize_t done;
+
+	memset(mem, 0x5a, SIZE);
+	mte_guest_set_pattern(m, IPA, SIZE, TAGS);
+
+	done = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+	mte_expect(done == SIZE, "process_vm_readv() returned %zd", done);
+	mte_expect(!memcmp(mem, data, SIZE), "other data were read");
+
+	memset(data, 0xa5, SIZE);
+	done = process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
+	mte_expect(done == SIZE, "process_vm_writev() returned %zd", done);
+	mte_expect(!memcmp(mem, data, SIZE), "other data were written");
+
+	mte_expect_guest_sees(m, IPA, SIZE, TAGS, "afterwards");
+	mte_expect_ioctl_reads(m, IPA, SIZE, TAGS, "afterwards");
+	expect_no_report(log);
+}
+
+static void access_memory(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+
+	mte_vm_add_memory(m, c->backing, SIZE);
+	kernel_accesses(m);
+}
+
+static void access_gigantic_page(const struct mte_case *c)
+{
+	struct mte_vm *m = mte_vm_create(true);
+	char *mem;
+	long ret;
+
+	/* Made at run time, not at boot */
+	if (mte_tunable(GIGANTIC_POOL))
+		mte_skip("the pool of gigantic pages is in use");
+	mte_set_tunable(GIGANTIC_POOL, 1);
+	mem = mmap(NULL, GIGANTIC_SIZE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | GIGANTIC_SHIFT << 26,
+		   -1, 0);
+	if (mem == MAP_FAILED)
+		mte_skip("no gigantic page: %s", strerror(errno));
+	ret = mte_vm_add_mapping(m, mem, SIZE);
+	if (ret == -EINVAL)
+		mte_skip("the kernel refuses hugetlb memory in an MTE VM");
+	if (ret)
+		mte_die("cannot add the page: %s", strerror(-ret));
+	kernel_accesses(m);
+}
+
+static const struct mte_case cases[] = {
+	{ "kernel_can_access_tagged_memory", access_memory, MTE_ON_ALL_SIZES },
+	{ "kernel_can_access_tagged_gigantic_hugetlb_page",
+	  access_gigantic_page, MTE_ON_OWN },
+};
+
+int main(void)
+{
+	mte_run_cases(cases, ARRAY_LEN(cases));
+}
