@@ -964,10 +964,16 @@ static char *map_for_leak(enum leak_path path)
 
 static void copy_all_tags(struct mte_vm *m, enum leak_path path, u64 ipa)
 {
-	static u8 tags[LEAK_PAGES * TAGS_PER_PAGE];
 	u8 *bad = mte_alloc_before_fault(TAGS_BEFORE_FAULT);
 	u64 end = ipa + LEAK_SIZE;
+	static u8 *tags;
 	long ret;
+
+	/* Not in .bss: older libraries load all of that into the guest */
+	if (!tags)
+		tags = calloc(LEAK_PAGES, TAGS_PER_PAGE);
+	if (!tags)
+		mte_die("no memory for tags");
 
 	if (path == LEAK_READ || path == LEAK_WRITE || path == LEAK_LATE_PAGE) {
 		ret = path == LEAK_READ ?

@@ -277,6 +277,7 @@ static const char *find_tag_writer(struct mte_vm *m)
 		"mte_copy_tags_from_user",
 		/* Where the tags are copied from user space beforehand */
 		"mte_set_page_tags",
+		"mte_restore_page_tags",
 		"mte_write_page_tags",
 	};
 	unsigned long hits;
@@ -347,7 +348,8 @@ static void touch_races_write(const struct mte_case *c)
 
 /*
  * The VMM forks, and writes to the page that is about to get its tags: whose
- * page will that be, the guest's or the child's?
+ * page will that be, the guest's or the child's? If the kernel has pinned the
+ * page, fork() copies it for the child, and the VMM's write copies nothing.
  */
 static void write_races_fork(const struct mte_case *c)
 {
@@ -405,7 +407,6 @@ static void write_races_fork(const struct mte_case *c)
 	ksft_print_msg("held in %s(): windows tried %u, hit %u, pages copied %u, lost %u\n",
 		       writer, tried, hit, moved, lost);
 	mte_expect(hit, "evidence void: no window was hit");
-	mte_expect(moved, "evidence void: no page was copied");
 }
 
 static const struct mte_case cases[] = {

@@ -32,7 +32,7 @@
 #define TAGS		0x6a5ULL
 
 #define GIGANTIC_SHIFT	25
-#define GIGANTIC_SIZE	(1UL << GIGANTIC_SHIFT)
+#define GIGANTIC_SIZE	(32UL << 20)
 #define GIGANTIC_POOL	"/sys/kernel/mm/hugepages/hugepages-32768kB/nr_hugepages"
 
 static int watch_log(void)
@@ -67,7 +67,7 @@ static void expect_no_report(int log)
 	close(log);
 }
 
-/* Guest memory is with the tags, the kernel's accesses are without. */
+/* The kernel's pointers know nothing of the guest's tags. */
 static void kernel_accesses(struct mte_vm *m)
 {
 	char *mem = mte_vm_hva(m), *data = malloc(SIZE);

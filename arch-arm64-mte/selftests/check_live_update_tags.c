@@ -125,7 +125,7 @@ static void set_tags(enum memory which)
 		set_tag(areas[which].mem + i, tag_at(which, i));
 }
 
-static bool preserve(int session, enum memory which, int fd)
+static bool preserve_memfd(int session, enum memory which, int fd)
 {
 	struct fd_args args = {
 		.size = sizeof(args), .fd = fd, .token = which,
@@ -138,7 +138,7 @@ static bool preserve(int session, enum memory which, int fd)
 	return false;
 }
 
-/* Read it before the memory gets tight: is there a kernel to start? */
+/* The next kernel gets our command line, and the word that tells the test. */
 static bool load_next_kernel(const char *dir)
 {
 	char path[200], words[4096];
@@ -188,7 +188,7 @@ static void update(int device, const char *dir)
 		if (i == HUGE && !is_thp_tail(areas[i].mem + areas[i].size -
 					      page_size()))
 			ksft_print_msg("no huge page was allocated\n");
-		else if (!preserve(session.fd, i, fds[i]))
+		else if (!preserve_memfd(session.fd, i, fds[i]))
 			return;
 	}
 	/* A guest goes on running. */
@@ -290,7 +290,7 @@ static bool test_tags(const struct test *test)
 	enum memory which = *(const enum memory *)test->arg;
 	size_t i, wrong = 0;
 
-	if (!areas[which].mem)
+	if (!updated || !areas[which].mem)
 		return false;
 	for (i = 0; i < areas[which].size; i += GRANULE)
 		wrong += get_tag(areas[which].mem + i) != tag_at(which, i);
@@ -303,7 +303,7 @@ static bool test_no_tags(const struct test *test)
 {
 	size_t seen, granules = areas[UNTAGGED].size / GRANULE;
 
-	if (!areas[UNTAGGED].mem)
+	if (!updated || !areas[UNTAGGED].mem)
 		return false;
 	seen = count_nonzero_tags(areas[UNTAGGED].mem, granules);
 	ksft_print_msg("%zu of %zu tags are not zero\n", seen, granules);
