@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 # The front door.  What a target does stands in scripts/, with --help in each.
 #
-# BASE=5.10|6.1|6.12|7.3  TEST=glob  V=1  VANILLA=1  CHECKS=1  NVHE=1  KSRC=dir
+# BASE=5.10|6.1|6.12|7.3  GROUP=name  FORMAT=debian|suse|stable  OUT=dir  TEST=glob  V=1  VANILLA=1  CHECKS=1  NVHE=1  KSRC=dir
 
 BASE ?= 6.1
 VARIANT = $(if $(filter-out 0,$(VANILLA)),vanilla,patched)
 export V TEST REUSE KSRC CHECKS NVHE APPEND MACHINE CPU TIMEOUT VMS QEMU BUSYBOX BUILD JOBS
+export IMAGE DEB MODULES CONFIG EXPECT
 
 .NOTPARALLEL:
-.PHONY: run compare bench image tree refresh litmus static bisect mbox shell qemu test test-all clean help setup
+.PHONY: run compare bench vng probe bundle image tree refresh litmus static bisect mbox export dist watch \
+	shell qemu test test-all clean help setup
 
 run: image	## (default) build BASE with its series, boot it, run all tests
 	@scripts/run $(BASE) $(VARIANT)
@@ -25,6 +27,20 @@ bench: setup	## count instructions on vanilla and on ours, print one table
 	@BENCH=1 scripts/build $(BASE) patched
 	@scripts/bench $(BASE)
 
+vng: setup	## run the tests with virtme-ng instead
+	@scripts/setup --vng
+	@scripts/fetch $(BASE)
+	@scripts/apply $(if $(filter vanilla,$(VARIANT)),--if-any) $(BASE)
+	@VNG=1 scripts/build $(BASE) $(VARIANT)
+	@scripts/tests $(BASE)
+	@scripts/vng $(BASE) $(VARIANT)
+
+probe: setup	## which known bugs has a kernel not built here? IMAGE=path or DEB=package
+	@BASE=$(BASE) scripts/probe
+
+bundle: setup	## one tar for a machine with MTE: tests, runner, judge
+	@scripts/bundle
+
 image: setup	## build kernel and initramfs only
 	@scripts/fetch $(BASE)
 	@scripts/apply $(if $(filter vanilla,$(VARIANT)),--if-any) $(BASE)
@@ -34,7 +50,7 @@ image: setup	## build kernel and initramfs only
 
 tree: setup	## a git tree with the series as commits, to hack on
 	@scripts/fetch $(BASE)
-	@scripts/apply $(BASE)
+	@scripts/apply --keep $(BASE)
 	@echo $(or $(BUILD),build)/$(BASE)/patched/src
 
 refresh:	## write the commits of that tree back to patches/BASE
@@ -53,8 +69,17 @@ static: image	## everything that tools say of each patch, of the tree and of the
 bisect: image	## build the kernel and run a smoke test after every patch
 	@scripts/bisect $(BASE)
 
-mbox: tree	## the series as one mbox, for b4 or git am
-	@scripts/mbox $(BASE)
+mbox: tree	## the series, or its GROUP, as one mbox for b4 or git am
+	@scripts/mbox $(BASE) $(GROUP)
+
+export:		## patches as FORMAT=debian|suse|stable has them, in OUT
+	@scripts/export $(BASE) $(FORMAT) $(OUT)
+
+dist: tree	## a tarball of the series in all its forms
+	@scripts/dist $(BASE)
+
+watch:		## does the series apply to the newest packages, or to KSRC?
+	@scripts/watch $(if $(filter command line environment,$(origin BASE)),$(BASE))
 
 shell: image	## a shell in the test VM
 	@scripts/boot --shell $(BASE) $(VARIANT)

@@ -38,7 +38,7 @@ die() { say "error: $*"; exit 1; }
 usage_error() { say "error: $*; see scripts/$self --help"; exit 2; }
 
 # "No" can be said, too.
-for arg in V VANILLA CHECKS NVHE BENCH REUSE; do
+for arg in V VANILLA CHECKS NVHE BENCH VNG REUSE; do
 	if [ "${!arg:-}" = 0 ]; then unset "$arg"; fi
 done
 for arg in JOBS VMS TIMEOUT; do
@@ -59,8 +59,12 @@ done
 
 bases() { git config -f "$CFG" --get-regexp '^base\..*\.package$' | sed 's/^base\.\(.*\)\.package .*/\1/'; }
 
-# cfg BASE KEY: all values of a key, one a line; nothing where it is not set.
-cfg() { git config -f "$CFG" --get-all "base.$1.$2" || true; }
+# cfg BASE KEY: all values of a key, one a line; nothing where it is not set.  What is
+# expected of a base (hole, skip, stricter, goal) is in scripts/expect/BASE.
+cfg() {
+	git config -f "$CFG" --get-all "base.$1.$2" || true
+	if [ -e "$TOP/scripts/expect/$1" ]; then git config -f "$TOP/scripts/expect/$1" --get-all "base.$1.$2" || true; fi
+}
 
 need_base() {
 	local b
@@ -83,6 +87,26 @@ has_series() { [ -e "$TOP/patches/$1/series" ]; }
 
 # series BASE: the patch files in order.
 series() { sed 's/#.*//; /^[[:space:]]*$/d' "$TOP/patches/$1/series"; }
+
+# sender name|email BASE: who the first patch of a series is from
+sender() {
+	git mailinfo /dev/null /dev/null <"$TOP/patches/$2/$(series "$2" | sed -n 1p)" |
+		sed -n "s/^$([ "$1" = name ] && echo Author || echo Email): //p"
+}
+
+# cover FILE: a cover letter as the description of a branch, its subject first
+cover() {
+	awk 'body { print; next }
+		/^$/ { body = 1; print subject; print; next }
+		/^[ \t]/ { if (on) { sub(/^[ \t]+/, " "); subject = subject $0 } next }
+		{ on = sub(/^Subject: *(\[[^]]*\] *)?/, ""); if (on) subject = $0 }' "$1"
+}
+
+# note_below PATCH-FILE: what is below its "---", scripts/notes.py has the form.
+note_below() { awk 'p && /^( [^ ].* \| |diff )/ { exit } p { print } /^---$/ { p = 1 }' "$1"; }
+
+# groups_of BASE: the group of each patch, a line each ("# Group: NAME - text" in series)
+groups_of() { awk '/^# Group: / { g = $3; next } { sub(/#.*/, "") } NF { print g == "" ? "-" : g }' "$TOP/patches/$1/series"; }
 
 # series_id BASE COMMIT: names what the series makes of that base commit.
 series_id() {
@@ -189,8 +213,8 @@ export GIT_COMMITTER_NAME=series GIT_COMMITTER_EMAIL=series GIT_COMMITTER_DATE='
 export GIT_AUTHOR_NAME=series GIT_AUTHOR_EMAIL=series GIT_AUTHOR_DATE='@0 +0000'
 
 # kernel_of BASE: sets $kernel, the suffix of what belongs to another kernel than the
-# usual one: CHECKS=1, CHECKS=hwtags, and NVHE=1 on a base that cannot choose when it
-# boots.
+# usual one: VNG=1, CHECKS=1, CHECKS=hwtags, and NVHE=1 on a base that cannot choose when
+# it boots.
 kernel_of() {
 	case ${CHECKS:-} in
 	'') kernel='' ;;
@@ -198,6 +222,7 @@ kernel_of() {
 	hwtags) kernel=-hwtags ;;
 	*) die "CHECKS=$CHECKS is neither 1 nor hwtags" ;;
 	esac
+	kernel=${VNG:+-vng}$kernel
 	if [ -n "${NVHE:-}" ] && [ "$(cfg "$1" nvhe)" = config ]; then kernel=$kernel-nvhe; fi
 }
 
@@ -248,7 +273,7 @@ spare_tree() {
 	spare=$BUILD/spare
 	src=$spare/$1/patched/src
 	mkdir -p "$spare/$1/patched"
-	for shared in apt qemu tools; do
+	for shared in apt apt-arm64 qemu tools; do
 		if [ -e "$BUILD/$shared" ]; then ln -sfn "$BUILD/$shared" "$spare/$shared"; fi
 	done
 	ln -sfn "$BUILD/$1/vanilla" "$spare/$1/vanilla"
