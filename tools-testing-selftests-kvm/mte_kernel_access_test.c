@@ -32,7 +32,7 @@
 #define TAGS		0x6a5ULL
 
 #define GIGANTIC_SHIFT	25
-#define GIGANTIC_SIZE	(1UL << GIGANTIC_SHIFT)
+#define GIGANTIC_SIZE	(32UL << 20)
 #define GIGANTIC_POOL	"/sys/kernel/mm/hugepages/hugepages-32768kB/nr_hugepages"
 
 static int watch_log(void)
