@@ -964,16 +964,20 @@ static char *map_for_leak(enum leak_path path)
 
 static void copy_all_tags(struct mte_vm *m, enum leak_path path, u64 ipa)
 {
-	static u8 tags[LEAK_PAGES * TAGS_PER_PAGE];
+	/* No static array: the guest has to load all of the program */
+	u8 *tags = calloc(LEAK_PAGES, TAGS_PER_PAGE);
 	u8 *bad = mte_alloc_before_fault(TAGS_BEFORE_FAULT);
 	u64 end = ipa + LEAK_SIZE;
 	long ret;
 
+	if (!tags)
+		mte_die("calloc: %s", strerror(errno));
 	if (path == LEAK_READ || path == LEAK_WRITE || path == LEAK_LATE_PAGE) {
 		ret = path == LEAK_READ ?
 		      mte_read_tags(m, ipa, tags, LEAK_SIZE) :
 		      mte_write_tags(m, ipa, tags, LEAK_SIZE);
 		mte_expect(ret == LEAK_SIZE, "returned %ld", ret);
+		free(tags);
 		return;
 	}
 
@@ -988,6 +992,7 @@ static void copy_all_tags(struct mte_vm *m, enum leak_path path, u64 ipa)
 				-EFAULT))
 			break;
 	}
+	free(tags);
 	munmap(bad - (MTE_PAGE - TAGS_BEFORE_FAULT), 2 * MTE_PAGE);
 }
 
