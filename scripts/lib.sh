@@ -169,7 +169,8 @@ free_gb() {
 	df -Pk "$d" | awk 'NR == 2 { print int($4 / 1048576) }'
 }
 
-# need_space GB: a base takes up to 15, most of which is there once it was built.
+# need_space GB: a base takes about 6 with both trees and kernels, and 2 more for each check
+# that has a tree of its own.
 need_space() {
 	local want=${MIN_FREE_GB:-$1} have
 	have=$(free_gb "$BUILD")
