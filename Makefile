@@ -61,10 +61,10 @@ litmus: setup	## prove the order of tags, flag and PTEs with herd7
 
 static: image	## everything that tools say of each patch, of the tree and of the kernel
 	@scripts/setup --all
-	@scripts/check-patches $(BASE)
-	@scripts/check-static --all $(BASE)
+	@scripts/check/patches $(BASE)
+	@scripts/check/static --all $(BASE)
 	@scripts/cocci $(BASE) patched
-	@scripts/check-barriers $(BASE)
+	@scripts/check/barriers $(BASE)
 
 bisect: image	## build the kernel and run a smoke test after every patch
 	@scripts/bisect $(BASE)
