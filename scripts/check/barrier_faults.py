@@ -3,9 +3,9 @@
 import re
 from collections import Counter
 
-from barrier_rules import (RULES, SET, TEST, TRY, check_object, find, installs, judge, look,
+from barrier_rules import (RULES, SET, TEST, TRY, check_object, find, find_looks, installs, judge,
                            unbuilt, unseen)
-from disassembly import BUILD, flow, walk
+from disassembly import BUILD, walk
 
 # Each instruction that orders, and what is not enough in its place.
 WEAKER = [(r"dmb .*", "nop"), (r"dmb ishst", "dmb ishld"), (r"dmb (ishld|ish)", "dmb ishst"),
@@ -13,16 +13,29 @@ WEAKER = [(r"dmb .*", "nop"), (r"dmb ishst", "dmb ishld"), (r"dmb (ishld|ish)", 
           (r"(ldset|swp|cas)al (.*)", r"\1 \2"), (r"bl .*<__srcu_read_(un)?lock>", "nop")]
 
 
-def faults(name, insns):
+def other_bit(insn, old, new):
+    """The test of a bit made that of another one."""
+    return re.sub(rf"#({old}|{1 << old:#x})(?=,|$)",
+                  lambda m: f"#{new}" if m[1] == str(old) else f"#{1 << new:#x}", insn.text)
+
+
+def faults(name, insns, bits):
     """Ways to weaken a function, [(does a rule have to notice, {Insn: text})]."""
-    flow(insns)
+    lock, tagged = bits
+    find_looks(insns, tagged)
     # skip_mte_tagged_pages() has a barrier for those as well who have looked at none.
     looked = set()
     for n, i in enumerate(insns):
-        if look(i):
+        if i.look:
             looked.add(i)
             walk(insns, n, looked.add)
     for i in insns:
+        # Of those in try_page_mte_tagging() only that of the wait must be of PG_mte_tagged.
+        for bit, test in i.bits:
+            if bit is not None and i.look:
+                yield i.within(TEST) or i.look[1] != "r", {test: other_bit(test, bit, lock)}
+            elif bit is not None:
+                yield True, {test: other_bit(test, bit, tagged)}
         ours = (name == "mte_sync_tags" or installs(i) or i.within(SET) or i.within(TRY)
                 or i.within(TEST) and i in looked)
         for pattern, text in WEAKER:
@@ -56,7 +69,7 @@ def self_test(base, tmp, say):
             before = {r[1] for r in judge(o, name, insns, bits) if not r[0]}
             if not (before or judge(o, name, insns, bits)):
                 continue
-            for ours, fault in list(faults(name, insns)):
+            for ours, fault in list(faults(name, insns, bits)):
                 original = {i: i.text for i in fault}
                 for i, text in fault.items():
                     i.text = text

@@ -3,7 +3,8 @@
 import re
 import subprocess
 
-from disassembly import BUILD, Bad, Object, backward, flow, previous, register, walk
+from disassembly import (BUILD, Bad, Object, backward, bits_tested, flow, previous, register,
+                         walk)
 
 SET = re.compile(r"(__)?set_(page_)?mte_tagged$")
 TEST = re.compile(r"(page_mte_tagged|skip_mte_tagged_pages)$")
@@ -37,9 +38,18 @@ PRESERVED = {str(n) for n in range(19, 29)}
 TAG_WRITE = re.compile(r"(stg|stzg|st2g|stgm|stzgm|dc +gz?va|bl |blr )")
 
 
-def look(i):
-    """Does an instruction load the flags, to look at PG_mte_tagged?"""
-    return (i.within(TEST) or i.within(TRY)) and i.is_in(LOOKS) and LOAD.match(i.text)
+def find_looks(insns, tagged):
+    """Link the instructions, and mark those that load the flags to look at PG_mte_tagged.
+
+    try_page_mte_tagging() looks at other bits, too, which order nothing.  A load that is
+    not understood counts.
+    """
+    flow(insns)
+    for n, i in enumerate(insns):
+        m = (i.within(TEST) or i.within(TRY)) and i.is_in(LOOKS) and LOAD.match(i.text)
+        i.bits = frozenset(bits_tested(insns, n, register(m[2]))) if m else frozenset()
+        numbers = {bit for bit, _ in i.bits}
+        i.look = m if m and (i.within(TEST) or not numbers or numbers & {tagged, None}) else None
 
 
 def touches(insn):
@@ -56,7 +66,7 @@ def check_function(name, insns, bits, source):
     """[(passed, rule, complaint)]; source: the lines of the file."""
     lock, tagged = bits
     results = []
-    flow(insns)
+    find_looks(insns, tagged)
     before = previous(insns)
 
     def report(bad, rule, text):
@@ -79,7 +89,7 @@ def check_function(name, insns, bits, source):
                 copies.update({m[1]: {m[2]}, m[2]: {m[1]}}.get(load[3], ()))
 
         def visit(i):
-            again = look(i)
+            again = i.look
             # An acquire orders nothing but itself.  But if it looks at the same
             # flags it sees the flag as well, and what comes after is after it.
             if RMB.match(i.text) or again and again[1] != "r" and again[3] in copies:
@@ -93,13 +103,13 @@ def check_function(name, insns, bits, source):
         waits = []
 
         def visit(i):
-            if i.is_in(TRY) and look(i):
+            if i.is_in(TRY) and i.look:
                 waits.append(i)
                 return True
             # The store-exclusive failed: once more.
             if i.within(LOCK) and i.text.startswith("ldxr "):
                 return True
-            return (i.leaves or look(i) or touches(i) and not i.within(TRY)) and str(i)
+            return (i.leaves or i.look or touches(i) and not i.within(TRY)) and str(i)
 
         bad = walk(insns, n, visit, held, lock)
         done = set()
@@ -132,7 +142,7 @@ def check_function(name, insns, bits, source):
             return bool(WMB.match(i.text) and not i.within(SET)) or i.leaves and f"leaves by {i}"
 
         for n, i in enumerate(insns):
-            if look(i) or i.within(SET) and ATOMIC.match(i.text) or i.calls(r"mte_\w+_tags"):
+            if i.look or i.within(SET) and ATOMIC.match(i.text) or i.calls(r"mte_\w+_tags"):
                 report(walk(insns, n, visit), "pte", f"after {i} and without a DMB ISHST it")
 
     def dirty(n):
@@ -164,7 +174,10 @@ def check_function(name, insns, bits, source):
         text = i.text
         if i.within(SET) and ATOMIC.match(text):
             publish(n)
-        if look(i) and not i.is_in(TRY):
+        if i.look and not i.is_in(TRY):
+            others = {bit for bit, _ in i.bits} - {tagged, None}
+            if i.within(TEST) and others:
+                report(sorted(others), "test", f"{i} is to look at bit {tagged}, and looks at")
             report(unordered(n), "test",
                    f"{i} looks at the flag, and there is no DMB ISHLD between it and")
         if i.within(TRY) and i.within(LOCK):

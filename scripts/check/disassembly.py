@@ -35,7 +35,7 @@ class Insn:
     """An instruction; chain has the functions it was inlined from, inner first."""
 
     __slots__ = ("addr", "text", "target", "chain", "line", "follow", "instead", "jump",
-                 "through", "taken", "leaves")
+                 "through", "taken", "leaves", "look", "bits")
 
     def __init__(self, addr, text, target):
         self.addr, self.text, self.target = addr, text, target
@@ -43,6 +43,8 @@ class Insn:
         # What comes after it, may come in its place, or may be jumped to, for
         # the kernel patches itself.
         self.follow, self.instead, self.jump = addr + 4, None, None
+        # What the rules found out
+        self.look, self.bits = None, frozenset()
 
     def within(self, pattern):
         return any(pattern.match(name) for name in self.chain)
@@ -180,6 +182,56 @@ def register(word):
     return m[1] if m else None
 
 
+def survive(words, regs):
+    """The registers that an instruction leaves as they are."""
+    op, first = words[0], register(words[1]) if len(words) > 1 else None
+    if op in ("bl", "blr"):
+        return frozenset(r for r in regs if r in PRESERVED)
+    if first is None or NO_WRITE.match(op):
+        return regs
+    return regs - ({first, register(words[2])} if TWO_WRITES.match(op) else {first})
+
+
+def single_bit(words):
+    """The bit that an instruction tests in its source, or cuts out of it: its number,
+    or None if it does neither; and the register."""
+    op, last = words[0], words[-1]
+    if op in ("tbz", "tbnz"):
+        return int(words[2][1:], 0), register(words[1])
+    if op in ("tst", "and", "ands") and last.startswith("#"):
+        mask = int(last[1:], 0)
+        source = register(words[1 if op == "tst" else 2])
+        return mask.bit_length() - 1 if mask and not mask & (mask - 1) else None, source
+    if op == "ubfx" and words[4] == "#1":
+        return int(words[3][1:], 0), register(words[2])
+    return None, None
+
+
+def bits_tested(insns, n, held):
+    """What becomes of the word that instruction n loads into the register held: each
+    (number of a bit, instruction that tests it); the number is None where more of
+    the word than one bit is used."""
+    start = frozenset({held})
+    todo = [(k, start) for k in insns[n].through + insns[n].taken]
+    done, uses = set(todo), set()
+    while todo:
+        k, holds = todo.pop()
+        words = insns[k].text.replace(",", " ").split()
+        bit, source = single_bit(words)
+        plain = NO_WRITE.match(words[0]) or TWO_WRITES.match(words[0])
+        read = {register(w) for w in words[1 if plain else 2:]} & holds
+        holds = survive(words, holds)
+        if words[0] == "mov" and read:
+            holds |= {register(words[1])}
+        elif read:
+            uses.add((bit if source in read else None, insns[k]))
+        for step in ((s, holds) for s in insns[k].through + insns[k].taken):
+            if holds and step not in done:
+                done.add(step)
+                todo.append(step)
+    return uses
+
+
 def successors(i, state, bit, value):
     """Where the program may go from an instruction when the bit has the value.
 
@@ -205,17 +257,15 @@ def successors(i, state, bit, value):
     elif op in ("cmp", "cmn", "ccmp", "adds", "subs", "bics"):
         tested = False
     elif op in ("bl", "blr"):
-        # A call preserves x19 to x28.
-        holds, derived = (frozenset(r for r in regs if r in PRESERVED) for regs in (holds, derived))
         tested = False
+    copied = masked = set()
     if first is not None and not NO_WRITE.match(op):
         source = register(words[2]) if len(words) > 2 else None
         masked = source in holds and (op == "ubfx" and words[3:] == [f"#{bit}", "#1"] or
                                       op in ("and", "ands") and words[-1] == f"#{1 << bit:#x}")
         copied = {first} if op == "mov" and source in holds else set()
         masked = {first} if masked or op == "mov" and source in derived else set()
-        written = {first, source} if TWO_WRITES.match(op) else {first}
-        holds, derived = (holds - written) | copied, (derived - written) | masked
+    holds, derived = survive(words, holds) | copied, survive(words, derived) | masked
     return i.through + i.taken, (holds, derived, tested)
 
 
