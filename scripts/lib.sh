@@ -61,7 +61,7 @@ done
 bases() { git config -f "$CFG" --get-regexp '^base\..*\.package$' | sed 's/^base\.\(.*\)\.package .*/\1/'; }
 
 # cfg BASE KEY: all values of a key, one a line; nothing where it is not set.  What is
-# expected of a base (hole, skip, stricter, goal) is in scripts/expect/BASE.
+# expected of a base (bug, skip, stricter, goal) is in scripts/expect/BASE.
 cfg() {
 	git config -f "$CFG" --get-all "base.$1.$2" || true
 	if [ -e "$TOP/scripts/expect/$1" ]; then git config -f "$TOP/scripts/expect/$1" --get-all "base.$1.$2" || true; fi
