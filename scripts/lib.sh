@@ -129,7 +129,7 @@ run_logged() {
 	fi
 }
 
-# lock NAME: whoever comes second waits until this script has ended.  What it calls
+# lock NAME: a second run waits until this script has ended.  What it calls
 # has the lock, too.
 lock() {
 	local file=$BUILD/$1.lock fd
