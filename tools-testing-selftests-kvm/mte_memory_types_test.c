@@ -39,6 +39,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -72,6 +73,8 @@ enum kind {
 	DEVICE,
 	/* Mapped as any other memory is */
 	GUEST_MEMFD,
+	/* Private, and of the kernel's image */
+	VDSO,
 };
 
 /* Beside a kind in a case's arg: a read-only slot */
@@ -122,7 +125,7 @@ struct slot_with_guest_memfd {
 
 static size_t size_of(enum kind kind)
 {
-	if (kind == DEVICE)
+	if (kind == DEVICE || kind == VDSO)
 		return MTE_PAGE;
 
 	return kind == PRIVATE_HUGETLB || kind == SHARED_HUGETLB ? MTE_BLOCK :
@@ -206,6 +209,11 @@ static char *map_kind(enum kind kind, char *where)
 	switch (kind) {
 	case DEVICE:
 		return map_device();
+	case VDSO:
+		mem = (char *)getauxval(AT_SYSINFO_EHDR);
+		if (!mem)
+			mte_skip("kernel without vDSO");
+		return mem;
 	case SHARED_MEMFD:
 	case PRIVATE_MEMFD:
 		fd = open_memfd(kind);
@@ -1092,6 +1100,7 @@ static const struct mte_case cases[] = {
 	  slot_refused, MTE_ON_OWN, SHARED_FILE | READ_ONLY },
 	{ "slot_of_guest_memfd_mapping_is_refused",
 	  slot_refused, MTE_ON_OWN, GUEST_MEMFD },
+	{ "slot_of_vdso_is_refused", slot_refused, MTE_ON_OWN, VDSO },
 	{ "slot_with_guest_memfd_is_refused",
 	  guest_memfd_slot_refused, MTE_ON_OWN },
 
