@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# The front door.  What a target does stands in scripts/, with --help in each.
+# Each target calls programs of scripts/, which have --help.
 #
 # BASE=5.10|6.1|6.12|7.3  GROUP=name  FORMAT=debian|suse|stable  OUT=dir  TEST=glob  V=1  VANILLA=1  CHECKS=1  NVHE=1  KSRC=dir
 
@@ -15,12 +15,12 @@ export IMAGE DEB MODULES CONFIG EXPECT
 run: image	## (default) build BASE with its series, boot it, run all tests
 	@scripts/run $(BASE) $(VARIANT)
 
-compare: setup	## run the tests on vanilla and on ours, print one table
+compare: setup	## run the tests on vanilla and patched kernel, print one table
 	@$(MAKE) -s image BASE=$(BASE) VANILLA=1
 	@$(MAKE) -s image BASE=$(BASE) VANILLA=
 	@scripts/compare $(BASE)
 
-bench: setup	## count instructions on vanilla and on ours, print one table
+bench: setup	## count instructions on vanilla and patched kernel, print one table
 	@scripts/fetch $(BASE)
 	@scripts/apply $(BASE)
 	@BENCH=1 scripts/build $(BASE) vanilla
@@ -59,12 +59,12 @@ refresh:	## write the commits of that tree back to patches/BASE
 litmus: setup	## prove the order of tags, flag and PTEs with herd7
 	@scripts/litmus
 
-static: image	## everything that tools say of each patch, of the tree and of the kernel
+static: image	## all static checks of the patches, the tree and the kernel
 	@scripts/setup --all
-	@scripts/check-patches $(BASE)
-	@scripts/check-static --all $(BASE)
+	@scripts/check/patches $(BASE)
+	@scripts/check/static --all $(BASE)
 	@scripts/cocci $(BASE) patched
-	@scripts/check-barriers $(BASE)
+	@scripts/check/barriers $(BASE)
 
 bisect: image	## build the kernel and run a smoke test after every patch
 	@scripts/bisect $(BASE)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash disable=SC2034 # callers use what is set here
-# What the scripts in this directory share.  Source it first:
+# What the scripts in this directory and in check/ share.  Source it first:
 #
 #	. "$(dirname "$0")/lib.sh"
 #
@@ -17,6 +17,7 @@ set -euo pipefail
 # A make above must not talk through the makes below.
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
 self=${0##*/}
+case $0 in */check/*) self=check/$self ;; esac
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$(realpath -m "${BUILD:-$TOP/build}")
 CACHE=${MTE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mte-page-tags}
@@ -60,7 +61,7 @@ done
 bases() { git config -f "$CFG" --get-regexp '^base\..*\.package$' | sed 's/^base\.\(.*\)\.package .*/\1/'; }
 
 # cfg BASE KEY: all values of a key, one a line; nothing where it is not set.  What is
-# expected of a base (hole, skip, stricter, goal) is in scripts/expect/BASE.
+# expected of a base (bug, skip, stricter, goal) is in scripts/expect/BASE.
 cfg() {
 	git config -f "$CFG" --get-all "base.$1.$2" || true
 	if [ -e "$TOP/scripts/expect/$1" ]; then git config -f "$TOP/scripts/expect/$1" --get-all "base.$1.$2" || true; fi
@@ -128,7 +129,7 @@ run_logged() {
 	fi
 }
 
-# lock NAME: whoever comes second waits until this script has ended.  What it calls
+# lock NAME: a second run waits until this script has ended.  What it calls
 # has the lock, too.
 lock() {
 	local file=$BUILD/$1.lock fd
@@ -182,7 +183,7 @@ tally() {
 	if [ -n "${MTE_TALLY:-}" ]; then printf '%s %s %s\n' "$1" "$2" "$3" >>"$MTE_TALLY"; fi
 }
 
-# verdict RC NAME [WHY]: one check of a check-* program; verdicts ends it.
+# verdict RC NAME [WHY]: one check of a program of check/; verdicts ends it.
 passed=0 failed=0 skipped=0
 verdict() {
 	if [ "$1" = 0 ]; then

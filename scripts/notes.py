@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The patches of a series and their notes, for provenance, export and check-contract.
+"""The patches of a series and their notes, for provenance, export and check/contract.
 
 What is below the "---" of a patch is its note (refs/notes/below in the tree):
 
