@@ -110,6 +110,8 @@ static struct {
 	bool failed;
 	char skip_reason[256];
 	bool again;
+	/* How often the case ran before */
+	int runs;
 	/* Nearly all of free memory was dirtied once. */
 	bool memory_dirty;
 	/* What the case changed in the system, for whoever cleans up */
@@ -386,7 +388,7 @@ static int run_in_child(const struct mte_case *c)
 static void run_case(const struct mte_case *c)
 {
 	char name[128];
-	int status, runs = 0;
+	int status;
 
 	if (c->backing >= MTE_OWN)
 		snprintf(name, sizeof(name), "%s", c->property);
@@ -397,9 +399,10 @@ static void run_case(const struct mte_case *c)
 		snprintf(name, sizeof(name), "%s [%s]", c->property,
 			 mte_backing_name(c->backing));
 
+	verdict->runs = 0;
 	do {
 		status = run_in_child(c);
-	} while (verdict->again && ++runs < MAX_RUNS);
+	} while (verdict->again && ++verdict->runs < MAX_RUNS);
 
 	if (WIFSIGNALED(status)) {
 		if (WTERMSIG(status) == SIGALRM)
@@ -1051,9 +1054,11 @@ void mte_dirty_free_memory(void)
 	/*
 	 * What is freed last need not be what is allocated next: reach nearly
 	 * all memory once, in huge pages as far as possible, to be quick.
-	 * Later on it is enough to refresh what the cases themselves used.
+	 * Later on it is enough to refresh what the cases themselves used. A
+	 * second run of a case takes each page by itself, which is slow, but
+	 * frees it the way that the case will get it.
 	 */
-	if (!verdict->memory_dirty)
+	if (!verdict->memory_dirty && !verdict->runs)
 		huge = mem_free() / 8 * 7 & ~(MTE_BLOCK - 1);
 	huge_mem = map_stale(huge, MADV_HUGEPAGE);
 
