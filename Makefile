@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Each target calls programs of scripts/, which have --help.
 #
-# BASE=5.10|6.1|6.12|7.3  GROUP=name  FORMAT=debian|suse|stable  OUT=dir  TEST=glob  V=1  VANILLA=1  CHECKS=1  NVHE=1  KSRC=dir
+# BASE=5.10|6.1|6.12|7.3  GROUP=name  FORMAT=debian|suse|stable  OUT=dir  TEST=glob  V=1
+# VANILLA=1  CHECKS=1  NVHE=1  KSRC=dir
 
 BASE ?= 6.1
 VARIANT = $(if $(filter-out 0,$(VANILLA)),vanilla,patched)
@@ -9,8 +10,8 @@ export V TEST REUSE KSRC CHECKS NVHE APPEND MACHINE CPU TIMEOUT VMS QEMU BUSYBOX
 export IMAGE DEB MODULES CONFIG EXPECT
 
 .NOTPARALLEL:
-.PHONY: run compare bench vng probe bundle image tree refresh litmus static bisect mbox export dist watch \
-	shell qemu test test-all clean help setup
+.PHONY: run compare bench vng probe bundle image tree refresh litmus static bisect \
+	mbox export dist watch shell qemu test test-all clean help setup
 
 run: image	## (default) build BASE with its series, boot it, run all tests
 	@scripts/run $(BASE) $(VARIANT)

@@ -58,13 +58,18 @@ for arg in "$@"; do
 	fi
 done
 
-bases() { git config -f "$CFG" --get-regexp '^base\..*\.package$' | sed 's/^base\.\(.*\)\.package .*/\1/'; }
+bases() {
+	git config -f "$CFG" --get-regexp '^base\..*\.package$' |
+		sed 's/^base\.\(.*\)\.package .*/\1/'
+}
 
 # cfg BASE KEY: all values of a key, one a line; nothing where it is not set.  What is
 # expected of a base (bug, skip, stricter, goal) is in scripts/expect/BASE.
 cfg() {
 	git config -f "$CFG" --get-all "base.$1.$2" || true
-	if [ -e "$TOP/scripts/expect/$1" ]; then git config -f "$TOP/scripts/expect/$1" --get-all "base.$1.$2" || true; fi
+	if [ -e "$TOP/scripts/expect/$1" ]; then
+		git config -f "$TOP/scripts/expect/$1" --get-all "base.$1.$2" || true
+	fi
 }
 
 need_base() {
@@ -107,7 +112,11 @@ cover() {
 note_below() { awk 'p && /^( [^ ].* \| |diff )/ { exit } p { print } /^---$/ { p = 1 }' "$1"; }
 
 # groups_of BASE: the group of each patch, a line each ("# Group: NAME - text" in series)
-groups_of() { awk '/^# Group: / { g = $3; next } { sub(/#.*/, "") } NF { print g == "" ? "-" : g }' "$TOP/patches/$1/series"; }
+groups_of() {
+	awk '/^# Group: / { g = $3; next }
+		{ sub(/#.*/, "") }
+		NF { print g == "" ? "-" : g }' "$TOP/patches/$1/series"
+}
 
 # series_id BASE COMMIT: names what the series makes of that base commit.
 series_id() {
@@ -146,7 +155,8 @@ lock() {
 # print_command WORD...: so that it can be pasted into a shell
 print_command() {
 	printf '+%s\n' "$(for word in "$@"; do
-		if [[ $word =~ ^[A-Za-z0-9_./,:=+-]+$ ]]; then printf ' %s' "$word"; else printf " '%s'" "$word"; fi
+		if [[ ! $word =~ ^[A-Za-z0-9_./,:=+-]+$ ]]; then word="'$word'"; fi
+		printf ' %s' "$word"
 	done)" >&2
 }
 
@@ -175,7 +185,8 @@ free_gb() {
 need_space() {
 	local want=${MIN_FREE_GB:-$1} have
 	have=$(free_gb "$BUILD")
-	[ "$have" -ge "$want" ] || die "only $have GB free for $BUILD, $want GB are needed; free some space or set BUILD=dir"
+	[ "$have" -ge "$want" ] || die "only $have GB free for $BUILD, $want GB are needed;" \
+		"free some space or set BUILD=dir"
 }
 
 # tally PASSED FAILED SKIPPED: adds to the sum that `make test` prints.
@@ -270,7 +281,8 @@ overlay() {
 # directory of its own, and leaves the tree in $spare/BASE/patched/src.
 spare_tree() {
 	local tree=$BUILD/$1/patched/src src shared
-	git -C "$tree" rev-parse -q --verify series >/dev/null || die "no tree at $tree; run make tree BASE=$1 first"
+	git -C "$tree" rev-parse -q --verify series >/dev/null ||
+		die "no tree at $tree; run make tree BASE=$1 first"
 	lock "spare/$1"
 	spare=$BUILD/spare
 	src=$spare/$1/patched/src
@@ -283,11 +295,16 @@ spare_tree() {
 	rm -rf "$spare/$1/kselftest" "$spare/$1/kselftest.stamp"
 	(
 		lock "$1"
-		if [ -d "$BUILD/$1/kselftest" ]; then cp -rl "$BUILD/$1/kselftest" "$spare/$1/kselftest"; fi
-		if [ -e "$BUILD/$1/kselftest.stamp" ]; then cp "$BUILD/$1/kselftest.stamp" "$spare/$1/kselftest.stamp"; fi
+		if [ -d "$BUILD/$1/kselftest" ]; then
+			cp -rl "$BUILD/$1/kselftest" "$spare/$1/kselftest"
+		fi
+		if [ -e "$BUILD/$1/kselftest.stamp" ]; then
+			cp "$BUILD/$1/kselftest.stamp" "$spare/$1/kselftest.stamp"
+		fi
 	)
 	# Its objects are those of the tree, which may have been made anew since.
-	if [ ! -e "$src/.git/complete" ] || ! git -C "$src" rev-parse -q --verify 'HEAD^{commit}' >/dev/null 2>&1; then
+	if [ ! -e "$src/.git/complete" ] || ! git -C "$src" rev-parse -q --verify 'HEAD^{commit}' \
+		>/dev/null 2>&1; then
 		rm -rf "$src"
 		git clone -q --shared "$tree" "$src"
 		cat "$tree/.git/objects/info/alternates" >>"$src/.git/objects/info/alternates"

@@ -75,7 +75,8 @@ int main(int argc, char **argv)
 	int kvm;
 
 	printf("TAP version 13\n1..%d\n", foreign ? 2 : want_kvm_mte ? 5 : 4);
-	result(mte, "user_space_has_mte", "no MTE in this guest: start QEMU with -M virt,mte=on -cpu max");
+	result(mte, "user_space_has_mte",
+	       "no MTE in this guest: start QEMU with -M virt,mte=on -cpu max");
 	if (mte)
 		prctl(PR_SET_TAGGED_ADDR_CTRL, TAGGED_ADDR_SYNC_ALL, 0, 0, 0);
 	result(mte && granules_keep_tags(), "each_granule_keeps_its_tag",
