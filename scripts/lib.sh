@@ -212,6 +212,17 @@ verdicts() {
 	[ "$failed" = 0 ]
 }
 
+# expect NAME REGEX CMD...: the command fails, and says so in a line that matches.  Wants a
+# directory $tmp.
+expect() {
+	local name=$1 regex=$2 rc=0
+	shift 2
+	"$@" >"$tmp/out" 2>&1 </dev/null && rc=1
+	grep -qE "$regex" "$tmp/out" || rc=1
+	verdict "$rc" "$name" "$(tail -n 3 "$tmp/out" | tr '\n' ' ')"
+}
+not() { if "$@"; then return 1; fi; }
+
 # Builds of one tree in another directory must hit the same cache entries.
 kernel_env() {
 	export ARCH=arm64 CCACHE_DIR="$CACHE/ccache" CCACHE_MAXSIZE=8G \
