@@ -263,7 +263,7 @@ special_vm() {
 }
 
 # overlay BASE AREA: "file in this repository, its place in the kernel tree",
-# a line each, for the folders whose new files a series adds.
+# a line each, for the folders whose new files a series adds; overlays: of all areas.
 overlay() {
 	local base=$1 area=$2 dir file sub
 	dir=$(cfg "$base" kvmdir)
@@ -285,6 +285,10 @@ overlay() {
 		;;
 	*) die "no overlay is known as '$area'" ;;
 	esac
+}
+overlays() {
+	local area
+	for area in arch-arm64-mte tools-testing-selftests-kvm; do overlay "$1" "$area"; done
 }
 
 # spare_tree BASE: a clone of the patched tree, with its branches base and series,

@@ -9,7 +9,7 @@ What is below the "---" of a patch is its note (refs/notes/below in the tree):
 	Differs: <text>					from the upstream commit, and how
 	Forwarded: <URL>				where it was sent
 	Bug: H4 H5					entries of Documentation/bugs.rst
-	Overlay: <folder>				its new files come from there
+	Overlay: <folder> <file>...			its new files come from there
 	Context: <n>, <reason>				written with n lines of context
 
 The upstream lines of the message are generated from it, see with_origin().
