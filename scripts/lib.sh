@@ -282,6 +282,10 @@ overlay() {
 		for file in "$area"/*.c; do
 			echo "$file tools/testing/selftests/kvm/$dir/${file##*/}"
 		done
+		# What only this base needs
+		if [ -d "$area/backport/$base" ]; then
+			find "$area/backport/$base" -type f | sort | sed "s|.*/backport/$base/\(.*\)|& tools/testing/selftests/kvm/\1|"
+		fi
 		;;
 	*) die "no overlay is known as '$area'" ;;
 	esac
