@@ -284,7 +284,8 @@ overlay() {
 		done
 		# What only this base needs
 		if [ -d "$area/backport/$base" ]; then
-			find "$area/backport/$base" -type f | sort | sed "s|.*/backport/$base/\(.*\)|& tools/testing/selftests/kvm/\1|"
+			find "$area/backport/$base" -type f | sort |
+				sed "s|.*/backport/$base/\(.*\)|& tools/testing/selftests/kvm/\1|"
 		fi
 		;;
 	*) die "no overlay is known as '$area'" ;;
