@@ -23,7 +23,6 @@ ORIGIN = re.compile(r"\A(?:\[ (?:Part of upstream|Upstream) commit [0-9a-f]{40} 
 DIFFERS = re.compile(r"^\[ Differs from upstream: [^]]*\]\n\n?", re.M)
 TRAILER = re.compile(r"^[A-Z][A-Za-z-]+: \S")
 KEYS = ("Upstream", "Differs", "Forwarded", "Bug", "Overlay", "Context")
-OLD = re.compile(r"^Patch-mainline: (.*)$", re.M)
 
 
 class Bad(Exception):
@@ -69,14 +68,13 @@ class Note:
 
     def __init__(self, text):
         self.text = text.strip("\n")
-        self.old = OLD.search(text)
         self.commits, self.state, self.reason = [], None, ""
         self.lines = {key: [] for key in KEYS}
         for line in self.text.splitlines():
             key, _, value = line.partition(": ")
             if key in self.lines and value.strip():
                 self.lines[key].append(value.strip())
-            elif not OLD.match(line):
+            else:
                 raise Bad(f"no line of a note: '{line}'")
         for value in self.lines["Upstream"]:
             commit = re.fullmatch(r"([0-9a-f]{40}) (v\d+\.\d+)( partial)?", value)
@@ -87,13 +85,13 @@ class Note:
                 self.state, self.reason = plain[1], plain[2]
             else:
                 raise Bad(f"no such form: 'Upstream: {value}'")
-        if not self.old and not self.lines["Upstream"]:
+        if not self.lines["Upstream"]:
             raise Bad("no line Upstream:")
         for value in self.lines["Forwarded"]:
             if not re.fullmatch(r"https?://\S+", value):
                 raise Bad(f"Forwarded: wants an address, not '{value}'")
         self.differs = " ".join(self.lines["Differs"])
-        if self.differs and not self.commits and not self.old:
+        if self.differs and not self.commits:
             raise Bad("Differs: without an upstream commit")
         if re.search(r"[][]", self.differs):
             raise Bad("Differs: with a bracket")
