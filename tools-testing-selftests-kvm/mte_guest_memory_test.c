@@ -237,7 +237,7 @@ static void merge_same_pages(const struct mte_case *c, struct mte_vm *m)
 	ksft_print_msg("%zu of %zu pages merged\n", merged, i / 2);
 	/*
 	 * Pages without tags need not be merged: when KSM write-protects one,
-	 * the older kernels' KVM maps it at once, and so gives it tags.
+	 * KVM may map it at once, and so give it tags.
 	 */
 	mte_expect(!merged || c->run == part_has_tags,
 		   "pages that have tags were merged");

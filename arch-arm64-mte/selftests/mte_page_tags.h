@@ -5,9 +5,6 @@
  * Everything here works with untagged pointers: STG and LDG are never checked
  * against the pointer's tag. Data accesses are, so that the tests run with tag
  * checks off (the state of a new process) unless they say otherwise.
- *
- * What differs between the kernels that the tests are built for is in here and
- * nowhere else.
  */
 #ifndef _MTE_PAGE_TAGS_H
 #define _MTE_PAGE_TAGS_H
@@ -20,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <asm/hwcap.h>
+#include <linux/mman.h>
 #include <linux/userfaultfd.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -28,49 +27,6 @@
 #include "kselftest.h"
 
 #define BIT_OF_LONG(n)	(1UL << (n))
-
-#ifndef HWCAP2_MTE
-#define HWCAP2_MTE	BIT_OF_LONG(18)
-#endif
-#ifndef PROT_MTE
-#define PROT_MTE	0x20
-#endif
-#ifndef MADV_SOFT_OFFLINE
-#define MADV_SOFT_OFFLINE	101
-#endif
-#ifndef MADV_COLD
-#define MADV_COLD	20
-#endif
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT	21
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
-
-#ifndef UFFDIO_MOVE
-struct uffdio_move {
-	__u64 dst;
-	__u64 src;
-	__u64 len;
-	__u64 mode;
-	__s64 move;
-};
-
-#define UFFD_FEATURE_MOVE	BIT_OF_LONG(16)
-#define UFFDIO_MOVE		_IOWR(UFFDIO, 0x05, struct uffdio_move)
-#endif
-#ifndef PT_AARCH64_MEMTAG_MTE
-#define PT_AARCH64_MEMTAG_MTE	0x70000002
-#endif
-#ifndef PTRACE_PEEKMTETAGS
-#define PTRACE_PEEKMTETAGS	33
-#define PTRACE_POKEMTETAGS	34
-#endif
-
-#ifndef ARRAY_SIZE
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#endif
 
 #define PLAIN		(PROT_READ | PROT_WRITE)
 #define TAGGED		(PLAIN | PROT_MTE)
@@ -373,7 +329,6 @@ static inline void restore_hugetlb_pool(void)
 		write_number(NR_HUGEPAGES, old_hugetlb_pool);
 }
 
-/* PROT_MTE on hugetlb memory came with v6.13. */
 static inline const char *hugetlb_mte_missing(void)
 {
 	char *p;

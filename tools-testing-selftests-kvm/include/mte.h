@@ -16,6 +16,7 @@
 #include <sys/types.h>
 #include <linux/bits.h>
 #include <linux/compiler.h>
+#include <linux/kvm.h>
 #include <linux/types.h>
 
 #define MTE_PAGE		4096UL
@@ -27,19 +28,6 @@
 #ifndef PROT_MTE
 #define PROT_MTE		0x20
 #endif
-
-/* The ABI, spelt out: the headers of a tree may not have it yet. */
-struct mte_copy_args {
-	__u64 guest_ipa;
-	__u64 length;
-	void *addr;
-	__u64 flags;
-	__u64 reserved[2];
-};
-
-#define MTE_COPY_TAGS		_IOR(0xAE, 0xb4, struct mte_copy_args)
-#define MTE_TO_GUEST		0UL
-#define MTE_FROM_GUEST		1UL
 
 enum mte_backing {
 	MTE_ANON,	/* private anonymous memory, base pages only */
@@ -161,7 +149,7 @@ void mte_fill_pattern(u8 *tags, size_t nr, u64 pattern);
 /*
  * COPY_TAGS: what the ioctl returned, or -errno.
  */
-long mte_copy(struct mte_vm *m, struct mte_copy_args *args);
+long mte_copy(struct mte_vm *m, struct kvm_arm_copy_mte_tags *args);
 long mte_write_tags(struct mte_vm *m, u64 ipa, const u8 *tags,
 		    size_t length);
 long mte_read_tags(struct mte_vm *m, u64 ipa, u8 *tags,

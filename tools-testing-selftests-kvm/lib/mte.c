@@ -21,12 +21,12 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include <linux/build_bug.h>
 #include <linux/kvm.h>
 
 #include "kselftest.h"
-#include "mte_compat.h"
+#include "kvm_util.h"
 #include "mte.h"
+#include "processor.h"
 
 #ifndef MAP_HUGE_SHIFT
 #define MAP_HUGE_SHIFT		26
@@ -36,12 +36,6 @@
 #endif
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE	101
-#endif
-#ifndef MFD_CLOEXEC
-#define MFD_CLOEXEC		0x0001U
-#endif
-#ifndef MFD_HUGETLB
-#define MFD_HUGETLB		0x0004U
 #endif
 
 #define MTE_REGION_SLOT		1
@@ -98,7 +92,6 @@ struct mte_vm {
 	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpu;
 	struct kvm_run *run;
-	int fd;
 	enum mte_backing backing;
 	char *hva;
 	size_t size;
@@ -488,8 +481,6 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 		}
 	}
 	ksft_finished();
-	/* Not reached, but only the newer trees tell the compiler. */
-	abort();
 }
 
 /*
@@ -565,23 +556,20 @@ asm("	.pushsection .text\n"
  * The VMM's side
  */
 
-static u64 get_reg(struct mte_vm *m, u64 id)
+static u64 read_reg(struct mte_vm *m, u64 id)
 {
 	u64 value;
-	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
 
-	if (mte_compat_vcpu_ioctl(m->vcpu, KVM_GET_ONE_REG, &reg))
+	if (__vcpu_get_reg(m->vcpu, id, &value))
 		mte_die("cannot read register %#lx: %s", (unsigned long)id,
 			strerror(errno));
 
 	return value;
 }
 
-static void set_reg(struct mte_vm *m, u64 id, u64 value)
+static void write_reg(struct mte_vm *m, u64 id, u64 value)
 {
-	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
-
-	if (mte_compat_vcpu_ioctl(m->vcpu, KVM_SET_ONE_REG, &reg))
+	if (__vcpu_set_reg(m->vcpu, id, value))
 		mte_die("cannot write register %#lx: %s", (unsigned long)id,
 			strerror(errno));
 }
@@ -595,8 +583,8 @@ static u64 run_until_doorbell(struct mte_vm *m)
 	if (stop.why == MTE_EXCEPTION)
 		mte_die("exception in the guest: ESR %#lx, FAR %#lx, PC %#lx",
 			(unsigned long)stop.value,
-			(unsigned long)get_reg(m, ONE_REG_FAR_EL1),
-			(unsigned long)get_reg(m, CORE_REG(elr_el1)));
+			(unsigned long)read_reg(m, ONE_REG_FAR_EL1),
+			(unsigned long)read_reg(m, CORE_REG(elr_el1)));
 	if (stop.why != MTE_RETURNED)
 		mte_die("unexpected report of the guest: %#lx",
 			(unsigned long)stop.value);
@@ -614,29 +602,27 @@ static u64 call_guest(struct mte_vm *m, void *function, u64 arg0,
 
 struct mte_vm *mte_vm_create(bool mte)
 {
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
 	struct mte_vm *m = calloc(1, sizeof(*m));
 	u64 mair;
 
-	m->vm = mte_compat_vm_create();
-	m->fd = mte_compat_vm_fd(m->vm);
-
-	if (mte && ioctl(m->fd, KVM_ENABLE_CAP, &cap))
+	m->vm = vm_create(1);
+	if (mte && __vm_enable_cap(m->vm, KVM_CAP_ARM_MTE, 0))
 		mte_die("cannot enable KVM_CAP_ARM_MTE: %s", strerror(errno));
 
-	m->vcpu = mte_compat_vcpu_add(m->vm, mte_guest_entry);
-	m->run = mte_compat_vcpu_run_page(m->vcpu);
+	m->vcpu = vm_vcpu_add(m->vm, 0, mte_guest_entry);
+	kvm_arch_vm_finalize_vcpus(m->vm);
+	m->run = m->vcpu->run;
 	virt_pg_map(m->vm, DOORBELL_RESULT, DOORBELL_RESULT);
 
-	set_reg(m, ONE_REG_TPIDR_EL1, DOORBELL_RESULT);
-	set_reg(m, ONE_REG_VBAR_EL1, (uintptr_t)mte_guest_vectors);
+	write_reg(m, ONE_REG_TPIDR_EL1, DOORBELL_RESULT);
+	write_reg(m, ONE_REG_VBAR_EL1, (uintptr_t)mte_guest_vectors);
 	if (mte) {
-		mair = get_reg(m, ONE_REG_MAIR_EL1);
+		mair = read_reg(m, ONE_REG_MAIR_EL1);
 		mair &= ~(0xffUL << MAIR_NORMAL_SHIFT);
 		mair |= MAIR_TAGGED << MAIR_NORMAL_SHIFT;
-		set_reg(m, ONE_REG_MAIR_EL1, mair);
-		set_reg(m, ONE_REG_TCR_EL1, get_reg(m, ONE_REG_TCR_EL1) | TCR_TBI0);
-		set_reg(m, ONE_REG_SCTLR_EL1, get_reg(m, ONE_REG_SCTLR_EL1) | SCTLR_ATA);
+		write_reg(m, ONE_REG_MAIR_EL1, mair);
+		write_reg(m, ONE_REG_TCR_EL1, read_reg(m, ONE_REG_TCR_EL1) | TCR_TBI0);
+		write_reg(m, ONE_REG_SCTLR_EL1, read_reg(m, ONE_REG_SCTLR_EL1) | SCTLR_ATA);
 	}
 	run_until_doorbell(m);
 
@@ -848,7 +834,7 @@ void mte_vm_make_slot_again(struct mte_vm *m)
 
 void mte_vm_destroy(struct mte_vm *m)
 {
-	mte_compat_vm_free(m->vm);
+	kvm_vm_free(m->vm);
 	munmap(m->hva, m->size);
 	free(m);
 }
@@ -875,26 +861,19 @@ void mte_fill_pattern(u8 *tags, size_t nr, u64 pattern)
 		tags[i] = mte_pattern_tag(pattern, i);
 }
 
-long mte_copy(struct mte_vm *m, struct mte_copy_args *args)
+long mte_copy(struct mte_vm *m, struct kvm_arm_copy_mte_tags *args)
 {
-	int ret;
-
-#ifdef KVM_ARM_MTE_COPY_TAGS
-	BUILD_BUG_ON(KVM_ARM_MTE_COPY_TAGS != MTE_COPY_TAGS);
-#endif
-	ret = ioctl(m->fd, MTE_COPY_TAGS, args);
-
-	return ret == -1 ? -errno : ret;
+	return mte_vm_ioctl(m, KVM_ARM_MTE_COPY_TAGS, args);
 }
 
 long mte_write_tags(struct mte_vm *m, u64 ipa, const u8 *tags,
 		    size_t length)
 {
-	struct mte_copy_args args = {
+	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = ipa,
 		.length = length,
 		.addr = (void *)tags,
-		.flags = MTE_TO_GUEST,
+		.flags = KVM_ARM_TAGS_TO_GUEST,
 	};
 
 	return mte_copy(m, &args);
@@ -902,11 +881,11 @@ long mte_write_tags(struct mte_vm *m, u64 ipa, const u8 *tags,
 
 long mte_read_tags(struct mte_vm *m, u64 ipa, u8 *tags, size_t length)
 {
-	struct mte_copy_args args = {
+	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = ipa,
 		.length = length,
 		.addr = tags,
-		.flags = MTE_FROM_GUEST,
+		.flags = KVM_ARM_TAGS_FROM_GUEST,
 	};
 
 	return mte_copy(m, &args);
@@ -1453,14 +1432,14 @@ bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms)
 
 long mte_vm_ioctl(struct mte_vm *m, unsigned long cmd, void *arg)
 {
-	long ret = ioctl(m->fd, cmd, arg);
+	long ret = ioctl(m->vm->fd, cmd, arg);
 
 	return ret == -1 ? -errno : ret;
 }
 
 long mte_vcpu_ioctl(struct mte_vm *m, unsigned long cmd, void *arg)
 {
-	long ret = mte_compat_vcpu_ioctl(m->vcpu, cmd, arg);
+	long ret = ioctl(m->vcpu->fd, cmd, arg);
 
 	return ret == -1 ? -errno : ret;
 }
@@ -1527,11 +1506,11 @@ void mte_vm_fetch_dirty_log(struct mte_vm *m, unsigned long *bitmap)
 void mte_guest_start(struct mte_vm *m, mte_guest_function function, u64 arg0,
 		     u64 arg1, u64 arg2, u64 arg3)
 {
-	set_reg(m, CORE_REG(regs.regs[0]), arg0);
-	set_reg(m, CORE_REG(regs.regs[1]), arg1);
-	set_reg(m, CORE_REG(regs.regs[2]), arg2);
-	set_reg(m, CORE_REG(regs.regs[3]), arg3);
-	set_reg(m, CORE_REG(regs.regs[4]), (uintptr_t)function);
+	write_reg(m, CORE_REG(regs.regs[0]), arg0);
+	write_reg(m, CORE_REG(regs.regs[1]), arg1);
+	write_reg(m, CORE_REG(regs.regs[2]), arg2);
+	write_reg(m, CORE_REG(regs.regs[3]), arg3);
+	write_reg(m, CORE_REG(regs.regs[4]), (uintptr_t)function);
 }
 
 struct mte_stop mte_guest_run(struct mte_vm *m)
@@ -1591,8 +1570,8 @@ struct mte_stop mte_guest_try(struct mte_vm *m, mte_guest_function function,
 	struct mte_stop stop;
 
 	mte_guest_settle(m);
-	entry_pstate = get_reg(m, CORE_REG(regs.pstate));
-	entry_sp = get_reg(m, CORE_REG(sp_el1));
+	entry_pstate = read_reg(m, CORE_REG(regs.pstate));
+	entry_sp = read_reg(m, CORE_REG(sp_el1));
 
 	mte_guest_start(m, function, arg0, arg1, 0, 0);
 	stop = mte_guest_run(m);
@@ -1600,12 +1579,12 @@ struct mte_stop mte_guest_try(struct mte_vm *m, mte_guest_function function,
 		return stop;
 
 	if (pstate)
-		*pstate = get_reg(m, CORE_REG(regs.pstate));
+		*pstate = read_reg(m, CORE_REG(regs.pstate));
 	/* Back to where every call starts */
 	mte_guest_settle(m);
-	set_reg(m, CORE_REG(regs.pc), (uintptr_t)mte_guest_entry);
-	set_reg(m, CORE_REG(regs.pstate), entry_pstate);
-	set_reg(m, CORE_REG(sp_el1), entry_sp);
+	write_reg(m, CORE_REG(regs.pc), (uintptr_t)mte_guest_entry);
+	write_reg(m, CORE_REG(regs.pstate), entry_pstate);
+	write_reg(m, CORE_REG(sp_el1), entry_sp);
 	mte_guest_run(m);
 
 	return stop;
