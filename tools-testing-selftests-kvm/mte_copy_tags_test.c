@@ -1133,7 +1133,7 @@ static void fatal_signal(const struct mte_case *c)
 	 * there has nearly all before it, even if we are slow.
 	 */
 	if (race_window_loaded() &&
-	    !race_window_arm("handle_mm_fault", pid, KILL_HOLD_US))
+	    race_window_arm_once("handle_mm_fault", pid, KILL_HOLD_US))
 		mte_die("cannot probe handle_mm_fault()");
 	__atomic_store_n(go, true, __ATOMIC_RELEASE);
 	if (!race_window_loaded() || !race_window_wait_open(0, KILL_WAIT_MS))

@@ -19,6 +19,8 @@
 #include <linux/kvm.h>
 #include <linux/types.h>
 
+#include "arm64/mte/mte_race_window.h"
+
 #define MTE_PAGE		4096UL
 #define MTE_GRANULE		16UL
 #define MTE_GRANULES_PER_PAGE	(MTE_PAGE / MTE_GRANULE)
@@ -87,8 +89,8 @@ void mte_die(const char *fmt, ...)
 	__printf(1, 2) __noreturn;
 
 /*
- * End this run of the case: by bad luck it proved nothing. It fails if that
- * happens several times in a row.
+ * End this run of the case: by bad luck it proved nothing. It is skipped if
+ * that happens several times in a row.
  */
 void mte_run_again(const char *fmt, ...)
 	__printf(1, 2) __noreturn;
@@ -285,18 +287,6 @@ void mte_helper_go(struct mte_helper *h);
 void mte_helper_wait(struct mte_helper *h);
 void mte_helper_end(struct mte_helper *h);
 
-/*
- * race_window.ko: hold the task @tid (0: any) the first time that it enters
- * @function from now on. All its entries are counted.
- */
-bool race_window_loaded(void);
-bool race_window_arm(const char *function, pid_t tid, unsigned int delay_us);
-void race_window_disarm(void);
-void race_window_release(void);
-unsigned long race_window_hits(void);
-unsigned long race_window_early(void);
-unsigned long race_window_stale(void);
-bool race_window_held(void);
 /* Wait until the hit count is above @hits and somebody is held. */
 bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms);
 

@@ -14,15 +14,13 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/swap.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <linux/kvm.h>
 
+#include "arm64/mte/mte_zram.h"
 #include "kselftest.h"
 #include "kvm_util.h"
 #include "mte.h"
@@ -60,7 +58,6 @@
 #define KPAGEFLAGS_ARCH_2	BIT(41)
 
 #define HUGEPAGE_POOL		"/sys/kernel/mm/hugepages/hugepages-%lukB/nr_hugepages"
-#define RACE_WINDOW		"/sys/kernel/debug/race_window/"
 
 /*
  * The guest reports by writing to IPAs without memory behind them: the result
@@ -184,13 +181,13 @@ void mte_run_again(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	print_diagnostic(fmt, ap);
+	vsnprintf(verdict->skip_reason, sizeof(verdict->skip_reason), fmt, ap);
 	va_end(ap);
+	printf("# %s\n", verdict->skip_reason);
 	/* What has failed already is no bad luck. */
 	verdict->again = !verdict->failed;
 	verdict->memory_dirty = false;
-	verdict->failed = true;
-	exit(KSFT_FAIL);
+	exit(verdict->failed ? KSFT_FAIL : KSFT_SKIP);
 }
 
 static unsigned long read_number(const char *path)
@@ -259,84 +256,40 @@ void mte_set_tunable(const char *path, unsigned long value)
  */
 
 #define ZRAM_SIZE		(64UL << 20)
-#define ZRAM_NODE		"/tmp/kvm_mte.zram"
-#define ZRAM_CONTROL		"/sys/class/zram-control/"
-
-static bool write_zram_attribute(const char *name, unsigned long value)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/sys/block/zram%d/%s", verdict->zram,
-		 name);
-
-	return write_number(path, value);
-}
-
-static void remove_swap(void)
-{
-	swapoff(ZRAM_NODE);
-	unlink(ZRAM_NODE);
-	write_zram_attribute("reset", 1);
-	write_number(ZRAM_CONTROL "hot_remove", verdict->zram);
-	verdict->zram = -1;
-}
-
-/* All that there is to a swap area: one page that says so */
-static bool write_swap_signature(void)
-{
-	union {
-		char page[MTE_PAGE];
-		struct {
-			char boot_sector[1024];
-			u32 version;
-			u32 last_page;
-		};
-	} header = {
-		.version = 1,
-		.last_page = ZRAM_SIZE / MTE_PAGE - 1,
-	};
-	int fd = open(ZRAM_NODE, O_WRONLY | O_SYNC);
-	bool ok;
-
-	memcpy(header.page + MTE_PAGE - 10, "SWAPSPACE2", 10);
-	ok = fd >= 0 && write(fd, &header, MTE_PAGE) == MTE_PAGE;
-	if (fd >= 0)
-		close(fd);
-
-	return ok;
-}
-
 void mte_need_swap(void)
 {
-	unsigned int major, minor;
-	char path[64];
-	FILE *f;
-	int n;
-
-	f = fopen(ZRAM_CONTROL "hot_add", "r");
-	if (!f)
+	verdict->zram = zram_add(ZRAM_SIZE);
+	if (verdict->zram < 0)
 		mte_skip("no zram");
-	n = fscanf(f, "%d", &verdict->zram);
-	fclose(f);
-	if (n != 1 || !write_zram_attribute("disksize", ZRAM_SIZE))
-		mte_die("cannot make a zram device");
-
-	snprintf(path, sizeof(path), "/sys/block/zram%d/dev", verdict->zram);
-	f = fopen(path, "r");
-	n = f ? fscanf(f, "%u:%u", &major, &minor) : 0;
-	if (f)
-		fclose(f);
-	unlink(ZRAM_NODE);
-	if (n != 2 ||
-	    mknod(ZRAM_NODE, S_IFBLK | 0600, makedev(major, minor)) ||
-	    !write_swap_signature() || swapon(ZRAM_NODE, 0))
-		mte_die("cannot swap to zram: %s", strerror(errno));
+	if (!zram_swap_on(verdict->zram, ZRAM_SIZE))
+		mte_skip("cannot swap to zram: %s", strerror(errno));
 }
 
 void mte_swap_off(void)
 {
-	if (swapoff(ZRAM_NODE))
+	if (!zram_swap_off(verdict->zram))
 		mte_die("swapoff: %s", strerror(errno));
+}
+
+/* The process of the case that runs, and the signal that wants us to stop */
+static pid_t case_process;
+static int stopped_by;
+
+static void stop_case(int signal)
+{
+	stopped_by = signal;
+	if (case_process > 0)
+		kill(case_process, SIGKILL);
+}
+
+/* Whoever stops us wants the system back as it was. */
+static void set_stop_handler(void (*handler)(int signal))
+{
+	struct sigaction action = { .sa_handler = handler };
+
+	sigaction(SIGHUP, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 }
 
 /* Returns the wait status of the process that ran the case. */
@@ -355,23 +308,34 @@ static int run_in_child(const struct mte_case *c)
 
 	pid = fork();
 	if (!pid) {
+		set_stop_handler(SIG_DFL);
 		alarm(CASE_TIMEOUT_S);
 		c->run(c);
 		exit(verdict->failed ? KSFT_FAIL : KSFT_PASS);
 	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+	if (pid < 0)
 		ksft_exit_fail_msg("cannot run a process: %s\n",
 				   strerror(errno));
+	case_process = pid;
+	if (stopped_by)
+		stop_case(stopped_by);
+	while (waitpid(pid, &status, 0) != pid)
+		if (errno != EINTR)
+			ksft_exit_fail_msg("cannot wait for a process: %s\n",
+					   strerror(errno));
+	case_process = 0;
 
 	/* What a process that died in the middle of things left behind */
 	if (race_window_loaded())
 		race_window_disarm();
 	if (verdict->zram >= 0)
-		remove_swap();
+		zram_remove(verdict->zram);
 	while (verdict->nr_tunables) {
 		t = &verdict->tunables[--verdict->nr_tunables];
 		write_number(t->path, t->was);
 	}
+	if (stopped_by)
+		ksft_exit_fail_msg("stopped by signal %d\n", stopped_by);
 
 	return status;
 }
@@ -470,6 +434,7 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 	for (i = 0; i < nr; i++)
 		plan += __builtin_popcount(cases[i].on & on);
 	ksft_set_plan(plan);
+	set_stop_handler(stop_case);
 
 	for (i = 0; i < nr; i++) {
 		c = cases[i];
@@ -479,6 +444,11 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 			c.backing = backing;
 			run_case(&c);
 		}
+	}
+	/* A program that could test nothing says so in its exit code. */
+	if (!ksft_get_pass_cnt() && !ksft_get_fail_cnt()) {
+		ksft_print_cnts();
+		exit(KSFT_SKIP);
 	}
 	ksft_finished();
 }
@@ -1014,31 +984,71 @@ size_t mte_free_memory(void)
 	return kib * 1024;
 }
 
-/* Of that, as much as is dirtied */
-static size_t mem_free(void)
+/* What the memory cgroups of this process leave it */
+static size_t cgroup_room(void)
 {
-	size_t size = mte_free_memory();
+	char line[256], path[512], *end;
+	size_t room = MEMORY_MAX, max, used;
+	FILE *f;
 
-	return size < MEMORY_MAX ? size : MEMORY_MAX;
+	f = fopen("/proc/self/cgroup", "r");
+	if (!f)
+		return room;
+	while (fgets(line, sizeof(line), f)) {
+		/* The entry of version 2, from there up */
+		if (strncmp(line, "0::/", 4))
+			continue;
+		line[strcspn(line, "\n")] = '\0';
+		for (end = line + strlen(line); end > line + 3; *end = '\0') {
+			snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max",
+				 line + 3);
+			max = read_number(path);
+			snprintf(path, sizeof(path),
+				 "/sys/fs/cgroup%s/memory.current", line + 3);
+			used = read_number(path);
+			/* "max" is no number. */
+			if (max && max < used + room)
+				room = max > used ? max - used : 0;
+			end = strrchr(line + 3, '/');
+		}
+	}
+	fclose(f);
+
+	return room;
+}
+
+/* How much memory may be dirtied in all */
+static size_t memory_budget(void)
+{
+	size_t size = mte_free_memory(), room = cgroup_room();
+
+	if (size > MEMORY_MAX)
+		size = MEMORY_MAX;
+	if (size > room)
+		size = room;
+
+	return size;
 }
 
 void mte_dirty_free_memory(void)
 {
-	size_t huge = 16UL << 20, base = 16UL << 20;
+	size_t huge = 16UL << 20, base = 16UL << 20, budget = memory_budget();
 	void *huge_mem, *base_mem;
 
 	/*
 	 * What is freed last need not be what is allocated next: reach nearly
-	 * all memory once, in huge pages as far as possible, to be quick.
-	 * Later on it is enough to refresh what the cases themselves used.
+	 * all memory once, in huge pages as far as possible, to be quick. Base
+	 * pages get the fragments, too. Later on it is enough to refresh what
+	 * the cases themselves used.
 	 */
-	if (!verdict->memory_dirty)
-		huge = mem_free() / 8 * 7 & ~(MTE_BLOCK - 1);
+	if (!verdict->memory_dirty) {
+		if (budget < huge + base + MEMORY_RESERVE)
+			mte_skip("only %zu MiB of memory to be had", budget >> 20);
+		huge = budget / 8 * 7 & ~(MTE_BLOCK - 1);
+		if (budget > huge + base + MEMORY_RESERVE)
+			base = budget - huge - MEMORY_RESERVE;
+	}
 	huge_mem = map_stale(huge, MADV_HUGEPAGE);
-
-	/* Base pages get the fragments, too. */
-	if (!verdict->memory_dirty && mem_free() > base + MEMORY_RESERVE)
-		base = mem_free() - MEMORY_RESERVE;
 	base_mem = map_stale(base, MADV_NOHUGEPAGE);
 
 	munmap(base_mem, base);
@@ -1149,7 +1159,12 @@ u64 mte_pfn(const void *addr)
 {
 	u64 entry = page_entry("/proc/self/pagemap", (uintptr_t)addr / MTE_PAGE);
 
-	return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_PFN : 0;
+	if (!(entry & PAGEMAP_PRESENT))
+		return 0;
+	if (!(entry & PAGEMAP_PFN))
+		mte_skip("page frame numbers are hidden without CAP_SYS_ADMIN");
+
+	return entry & PAGEMAP_PFN;
 }
 
 static u64 page_flags(const void *addr)
@@ -1232,7 +1247,8 @@ void mte_migrate_page(void *addr)
 void mte_begin_counting_stale_pages(void)
 {
 	/* Whoever clears them: a kernel thread may, for the guest. */
-	if (race_window_loaded() && !race_window_arm("mte_clear_page_tags", 0, 0))
+	if (race_window_loaded() &&
+	    race_window_arm_once("mte_clear_page_tags", 0, 0))
 		mte_die("cannot probe mte_clear_page_tags()");
 }
 
@@ -1368,49 +1384,6 @@ void mte_helper_end(struct mte_helper *h)
  * Race windows
  */
 
-bool race_window_loaded(void)
-{
-	return !access(RACE_WINDOW "function", W_OK);
-}
-
-bool race_window_arm(const char *function, pid_t tid, unsigned int delay_us)
-{
-	return write_number(RACE_WINDOW "pid", tid) &&
-	       write_number(RACE_WINDOW "max_holds", 1) &&
-	       write_number(RACE_WINDOW "delay_us", delay_us) &&
-	       write_text(RACE_WINDOW "function", function);
-}
-
-void race_window_disarm(void)
-{
-	write_text(RACE_WINDOW "function", "\n");
-}
-
-void race_window_release(void)
-{
-	write_text(RACE_WINDOW "release", "1\n");
-}
-
-unsigned long race_window_hits(void)
-{
-	return read_number(RACE_WINDOW "hits");
-}
-
-unsigned long race_window_early(void)
-{
-	return read_number(RACE_WINDOW "early");
-}
-
-unsigned long race_window_stale(void)
-{
-	return read_number(RACE_WINDOW "stale");
-}
-
-bool race_window_held(void)
-{
-	return read_number(RACE_WINDOW "held");
-}
-
 bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms)
 {
 	struct timespec now, start;
@@ -1418,7 +1391,7 @@ bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms)
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (;;) {
 		if (race_window_hits() > hits)
-			return race_window_held();
+			return race_window_is_open();
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		if ((now.tv_sec - start.tv_sec) * 1000 +
 		    (now.tv_nsec - start.tv_nsec) / 1000000 > timeout_ms)

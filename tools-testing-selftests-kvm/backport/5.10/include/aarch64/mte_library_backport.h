@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <linux/compiler.h>
 
 #include "kselftest.h"
 #include "kvm_util.h"
@@ -78,7 +79,7 @@ static inline void kvm_arch_vm_finalize_vcpus(struct kvm_vm *vm)
 }
 
 #undef ksft_finished
-static inline void __attribute__((__noreturn__)) ksft_finished(void)
+static inline void __noreturn ksft_finished(void)
 {
 	bool done = ksft_get_pass_cnt() + ksft_get_xskip_cnt() == ksft_plan;
 

@@ -4,6 +4,8 @@
 #define SELFTEST_KVM_MTE_LIBRARY_BACKPORT_H
 
 #define _GNU_SOURCE
+#include <linux/compiler.h>
+
 #include "kselftest.h"
 #include "kvm_util.h"
 
@@ -12,7 +14,7 @@ static inline void kvm_arch_vm_finalize_vcpus(struct kvm_vm *vm)
 }
 
 #undef ksft_finished
-static inline void __attribute__((__noreturn__)) ksft_finished(void)
+static inline void __noreturn ksft_finished(void)
 {
 	bool done = ksft_get_pass_cnt() + ksft_get_xskip_cnt() == ksft_plan;
 
