@@ -265,31 +265,32 @@ special_vm() {
 # overlay BASE AREA: "file in this repository, its place in the kernel tree",
 # a line each, for the folders whose new files a series adds; overlays: of all areas.
 overlay() {
-	local base=$1 area=$2 dir file sub
+	local base=$1 area=$2 dir file sub tree=tools/testing/selftests
 	dir=$(cfg "$base" kvmdir)
 	case $area in
 	arch-arm64-mte)
+		tree=$tree/arm64/mte
 		for file in "$area"/selftests/*; do
-			echo "$file tools/testing/selftests/arm64/mte/${file##*/}"
+			echo "$file $tree/${file##*/}"
 		done
 		;;
 	tools-testing-selftests-kvm)
+		tree=$tree/kvm
 		for sub in include lib; do
 			for file in "$area/$sub"/*; do
-				echo "$file tools/testing/selftests/kvm/$sub/$dir/${file##*/}"
+				echo "$file $tree/$sub/$dir/${file##*/}"
 			done
 		done
 		for file in "$area"/*.c; do
-			echo "$file tools/testing/selftests/kvm/$dir/${file##*/}"
+			echo "$file $tree/$dir/${file##*/}"
 		done
-		# What only this base needs
-		if [ -d "$area/backport/$base" ]; then
-			find "$area/backport/$base" -type f | sort |
-				sed "s|.*/backport/$base/\(.*\)|& tools/testing/selftests/kvm/\1|"
-		fi
 		;;
 	*) die "no overlay is known as '$area'" ;;
 	esac
+	# What only this base needs
+	if [ -d "$area/backport/$base" ]; then
+		find "$area/backport/$base" -type f | sort | sed "s|.*/backport/$base/\(.*\)|& $tree/\1|"
+	fi
 }
 overlays() {
 	local area

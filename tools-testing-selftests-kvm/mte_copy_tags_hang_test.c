@@ -43,8 +43,8 @@
 
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
 
-#define READ		MTE_FROM_GUEST
-#define WRITE		MTE_TO_GUEST
+#define READ		KVM_ARM_TAGS_FROM_GUEST
+#define WRITE		KVM_ARM_TAGS_TO_GUEST
 
 #define IPA		MTE_REGION_IPA
 #define SIZE		(4 * MTE_PAGE)
@@ -199,7 +199,7 @@ static bool await(bool *done, unsigned int seconds)
 
 static void copy_tags(struct job *job)
 {
-	struct mte_copy_args args = {
+	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = job->ipa,
 		.length = job->length,
 		.addr = job->buffer,
@@ -527,7 +527,7 @@ static void guest_page_is_replaced(const struct mte_case *c)
  */
 static void copy_from_alias(struct shared *shared, u64 direction)
 {
-	struct mte_copy_args args = {
+	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = IPA,
 		.length = MTE_PAGE,
 		.flags = direction,

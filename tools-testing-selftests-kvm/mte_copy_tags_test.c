@@ -65,8 +65,8 @@
 #define OLD_TAGS	0x01d7a65ULL
 #define NEW_TAGS	0x4e37a65ULL
 
-#define READ		MTE_FROM_GUEST
-#define WRITE		MTE_TO_GUEST
+#define READ		KVM_ARM_TAGS_FROM_GUEST
+#define WRITE		KVM_ARM_TAGS_TO_GUEST
 
 /* No tag has this value. */
 #define UNTOUCHED	0xee
@@ -113,7 +113,7 @@ static struct mte_vm *create_vm_with_old_tags(enum mte_backing backing)
 	return m;
 }
 
-static void expect_refused(struct mte_vm *m, struct mte_copy_args args,
+static void expect_refused(struct mte_vm *m, struct kvm_arm_copy_mte_tags args,
 			   u64 flags, int error, const char *what)
 {
 	const char *direction = flags & READ ? "read" : "write";
@@ -137,7 +137,7 @@ static void expect_refused(struct mte_vm *m, struct mte_copy_args args,
 		   direction, changed);
 }
 
-static void expect_refused_both_ways(struct mte_vm *m, struct mte_copy_args args,
+static void expect_refused_both_ways(struct mte_vm *m, struct kvm_arm_copy_mte_tags args,
 				     int error, const char *what)
 {
 	expect_refused(m, args, READ, error, what);
@@ -153,7 +153,7 @@ static void unaligned_ipa(const struct mte_case *c)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_LEN(offsets); i++)
-		expect_refused_both_ways(m, (struct mte_copy_args) {
+		expect_refused_both_ways(m, (struct kvm_arm_copy_mte_tags) {
 			.guest_ipa = IPA + offsets[i],
 			.length = MTE_PAGE,
 		}, EINVAL, "unaligned IPA");
@@ -166,7 +166,7 @@ static void unaligned_length(const struct mte_case *c)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_LEN(lengths); i++)
-		expect_refused_both_ways(m, (struct mte_copy_args) {
+		expect_refused_both_ways(m, (struct kvm_arm_copy_mte_tags) {
 			.guest_ipa = IPA,
 			.length = lengths[i],
 		}, EINVAL, "unaligned length");
@@ -179,7 +179,7 @@ static void unknown_flags(const struct mte_case *c)
 
 	/* All bits but the one that says "from guest" */
 	for (bit = 1; bit < 64; bit++)
-		expect_refused_both_ways(m, (struct mte_copy_args) {
+		expect_refused_both_ways(m, (struct kvm_arm_copy_mte_tags) {
 			.guest_ipa = IPA,
 			.length = MTE_PAGE,
 			.flags = 1UL << bit,
@@ -190,7 +190,7 @@ static void nonzero_reserved(const struct mte_case *c)
 {
 	struct mte_vm *m = create_vm_with_old_tags(c->backing);
 	static const u64 values[] = { 1, 1UL << 32, ~0UL };
-	struct mte_copy_args args = {
+	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = IPA,
 		.length = MTE_PAGE,
 	};
@@ -204,7 +204,7 @@ static void nonzero_reserved(const struct mte_case *c)
 
 static void vm_without_mte(const struct mte_case *c)
 {
-	struct mte_copy_args args = { .guest_ipa = IPA, .length = MTE_PAGE };
+	struct kvm_arm_copy_mte_tags args = { .guest_ipa = IPA, .length = MTE_PAGE };
 	struct mte_vm *m = mte_vm_create(false);
 
 	mte_vm_add_memory(m, c->backing, 2 * MTE_PAGE);
@@ -220,7 +220,7 @@ static void zero_length(const struct mte_case *c)
 {
 	struct mte_vm *m = create_vm_with_old_tags(c->backing);
 
-	expect_refused_both_ways(m, (struct mte_copy_args) {
+	expect_refused_both_ways(m, (struct kvm_arm_copy_mte_tags) {
 		.guest_ipa = IPA,
 		.length = 0,
 	}, 0, "length 0");
@@ -241,7 +241,7 @@ static void length_above_int_max(const struct mte_case *c)
 		-MTE_PAGE,
 	};
 	struct mte_vm *m = create_vm_with_old_tags(c->backing);
-	struct mte_copy_args args = { .guest_ipa = IPA };
+	struct kvm_arm_copy_mte_tags args = { .guest_ipa = IPA };
 	char what[40];
 	unsigned int i;
 
@@ -272,16 +272,16 @@ static void hole_first(const struct mte_case *c)
 {
 	struct mte_vm *m = create_vm_with_old_tags(c->backing);
 
-	expect_refused_both_ways(m, (struct mte_copy_args) {
+	expect_refused_both_ways(m, (struct kvm_arm_copy_mte_tags) {
 		.guest_ipa = IPA - MTE_PAGE,
 		.length = 2 * MTE_PAGE,
 	}, EFAULT, "hole first");
-	expect_refused_both_ways(m, (struct mte_copy_args) {
+	expect_refused_both_ways(m, (struct kvm_arm_copy_mte_tags) {
 		.guest_ipa = IPA + 2 * MTE_PAGE,
 		.length = MTE_PAGE,
 	}, EFAULT, "nothing but a hole");
 	/* An IPA that no guest can have is a hole like any other. */
-	expect_refused_both_ways(m, (struct mte_copy_args) {
+	expect_refused_both_ways(m, (struct kvm_arm_copy_mte_tags) {
 		.guest_ipa = 1UL << 60,
 		.length = MTE_PAGE,
 	}, EFAULT, "IPA out of range");
@@ -574,7 +574,7 @@ static void read_only_slot(const struct mte_case *c)
 	mte_vm_add_read_only_alias(m, MTE_PAGE);
 
 	if (c->arg == WRITE) {
-		expect_refused(m, (struct mte_copy_args) {
+		expect_refused(m, (struct kvm_arm_copy_mte_tags) {
 			.guest_ipa = MTE_ALIAS_IPA,
 			.length = MTE_PAGE,
 		}, WRITE, EFAULT, "read-only slot");
@@ -969,7 +969,7 @@ static void copy_all_tags(struct mte_vm *m, enum leak_path path, u64 ipa)
 	static u8 *tags;
 	long ret;
 
-	/* Not in .bss: older libraries load all of that into the guest */
+	/* Not in .bss, which the library may load into the guest, too */
 	if (!tags)
 		tags = calloc(LEAK_PAGES, TAGS_PER_PAGE);
 	if (!tags)
@@ -1069,7 +1069,7 @@ static u64 copied(int buffer)
 
 static void copy_much(int buffer, u64 direction, bool *ready, bool *go)
 {
-	struct mte_copy_args args = {
+	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = IPA,
 		.length = KILL_SIZE,
 		.addr = mmap(NULL, KILL_SIZE / MTE_GRANULE,
@@ -1133,7 +1133,7 @@ static void fatal_signal(const struct mte_case *c)
 	 * there has nearly all before it, even if we are slow.
 	 */
 	if (race_window_loaded() &&
-	    !race_window_arm("handle_mm_fault", pid, KILL_HOLD_US))
+	    race_window_arm_once("handle_mm_fault", pid, KILL_HOLD_US))
 		mte_die("cannot probe handle_mm_fault()");
 	__atomic_store_n(go, true, __ATOMIC_RELEASE);
 	if (!race_window_loaded() || !race_window_wait_open(0, KILL_WAIT_MS))

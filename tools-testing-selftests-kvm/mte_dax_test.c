@@ -44,7 +44,6 @@
 #include <linux/userfaultfd.h>
 
 #include "kselftest.h"
-#include "mte_compat.h"
 #include "mte.h"
 
 #ifndef STATX_ATTR_DAX
@@ -53,8 +52,8 @@
 
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
 
-#define READ		MTE_FROM_GUEST
-#define WRITE		MTE_TO_GUEST
+#define READ		KVM_ARM_TAGS_FROM_GUEST
+#define WRITE		KVM_ARM_TAGS_TO_GUEST
 
 #define IPA		MTE_REGION_IPA
 #define SIZE		(4 * MTE_PAGE)

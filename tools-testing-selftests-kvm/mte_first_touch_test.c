@@ -123,7 +123,7 @@ static void flag_after_tags(const struct mte_case *c)
 	if (!race_window_loaded())
 		mte_skip("race_window.ko is not loaded");
 	mte_tag_program_memory(m);
-	if (!race_window_arm("mte_clear_page_tags", mte_thread_id(), 0))
+	if (race_window_arm_once("mte_clear_page_tags", mte_thread_id(), 0))
 		mte_die("cannot probe mte_clear_page_tags()");
 	mte_guest_store(m, IPA, SIZE);
 	hits = race_window_hits();
@@ -247,7 +247,7 @@ static void write_races_touch(const struct mte_case *c)
 		h.ipa = IPA + i * step;
 		fill_tags(tags, h.ipa, TAGS);
 
-		if (!race_window_arm("mte_clear_page_tags", h.tid, HOLD_US))
+		if (race_window_arm_once("mte_clear_page_tags", h.tid, HOLD_US))
 			mte_die("cannot probe mte_clear_page_tags()");
 		mte_helper_go(&h);
 		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))
@@ -284,7 +284,7 @@ static const char *find_tag_writer(struct mte_vm *m)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_LEN(writers); i++) {
-		if (!race_window_arm(writers[i], mte_thread_id(), 0))
+		if (race_window_arm_once(writers[i], mte_thread_id(), 0))
 			continue;
 		mte_write_pattern(m, IPA, MTE_PAGE, MTE_ALL_ZERO);
 		hits = race_window_hits();
@@ -319,7 +319,7 @@ static void touch_races_write(const struct mte_case *c)
 		h.ipa = IPA + i * MTE_PAGE;
 		fill_tags(tags, h.ipa, OTHER_TAGS);
 
-		if (!race_window_arm(writer, h.tid, HOLD_US))
+		if (race_window_arm_once(writer, h.tid, HOLD_US))
 			mte_die("cannot probe %s()", writer);
 		mte_helper_go(&h);
 		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))
@@ -378,7 +378,7 @@ static void write_races_fork(const struct mte_case *c)
 		pfn = mte_pfn(page);
 		fill_tags(tags, h.ipa, TAGS);
 
-		if (!race_window_arm(writer, h.tid, HOLD_US))
+		if (race_window_arm_once(writer, h.tid, HOLD_US))
 			mte_die("cannot probe %s()", writer);
 		mte_helper_go(&h);
 		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))

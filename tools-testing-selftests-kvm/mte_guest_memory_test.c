@@ -237,7 +237,7 @@ static void merge_same_pages(const struct mte_case *c, struct mte_vm *m)
 	ksft_print_msg("%zu of %zu pages merged\n", merged, i / 2);
 	/*
 	 * Pages without tags need not be merged: when KSM write-protects one,
-	 * the older kernels' KVM maps it at once, and so gives it tags.
+	 * KVM may map it at once, and so give it tags.
 	 */
 	mte_expect(!merged || c->run == part_has_tags,
 		   "pages that have tags were merged");
@@ -569,7 +569,7 @@ static void alias_races_guest(const struct mte_case *c)
 	for (i = 1; i <= WINDOWS; i++) {
 		h.ipa = IPA + i * MTE_PAGE;
 		h.addr = alias + i * MTE_PAGE;
-		if (!race_window_arm("mte_clear_page_tags", h.tid, HOLD_US))
+		if (race_window_arm_once("mte_clear_page_tags", h.tid, HOLD_US))
 			mte_die("cannot probe mte_clear_page_tags()");
 		mte_helper_go(&h);
 		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))

@@ -47,7 +47,6 @@
 #include <linux/kvm.h>
 
 #include "kselftest.h"
-#include "mte_compat.h"
 #include "mte.h"
 
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
@@ -90,37 +89,6 @@ static unsigned int slot_flags_of(const struct mte_case *c)
 	return c->arg & READ_ONLY ? KVM_MEM_READONLY : 0;
 }
 
-/* The ABI, spelt out: the headers of a tree may not have it yet. */
-struct guest_memfd_args {
-	u64 size;
-	u64 flags;
-	u64 reserved[6];
-};
-
-#define CREATE_GUEST_MEMFD	_IOWR(0xAE, 0xd4, struct guest_memfd_args)
-/* It can be mapped, and holds memory that is shared with the host. */
-#define GUEST_MEMFD_MAPPABLE	3
-
-struct slot_with_guest_memfd {
-	u32 slot;
-	u32 flags;
-	u64 guest_phys_addr;
-	u64 memory_size;
-	u64 userspace_addr;
-	u64 guest_memfd_offset;
-	u32 guest_memfd;
-	u32 pad1;
-	u64 pad2[14];
-};
-
-#define SET_SLOT_WITH_GUEST_MEMFD \
-	_IOW(0xAE, 0x49, struct slot_with_guest_memfd)
-#define SLOT_HAS_GUEST_MEMFD	BIT(2)
-
-#ifndef MFD_HUGETLB
-#define MFD_HUGETLB		0x0004U
-#endif
-
 #define HUGETLB_POOL	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 
 static size_t size_of(enum kind kind)
@@ -149,11 +117,12 @@ static int create_bare_vm(void);
 
 static int create_guest_memfd(int vm)
 {
-	struct guest_memfd_args args = {
+	struct kvm_create_guest_memfd args = {
 		.size = SIZE,
-		.flags = GUEST_MEMFD_MAPPABLE,
+		.flags = GUEST_MEMFD_FLAG_MMAP |
+			 GUEST_MEMFD_FLAG_INIT_SHARED,
 	};
-	int fd = ioctl(vm, CREATE_GUEST_MEMFD, &args);
+	int fd = ioctl(vm, KVM_CREATE_GUEST_MEMFD, &args);
 
 	if (fd < 0)
 		mte_skip("no guest_memfd that can be mapped: %s", strerror(errno));
@@ -309,9 +278,9 @@ static int set_slot(int vm, unsigned int slot, u64 ipa, void *mem, size_t size)
 /* The ioctl is refused with EINVAL in a VM without MTE, whatever it asks for. */
 static bool has_mte(int vm)
 {
-	struct mte_copy_args args = { .length = 0 };
+	struct kvm_arm_copy_mte_tags args = { .length = 0 };
 
-	return !ioctl(vm, MTE_COPY_TAGS, &args);
+	return !ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args);
 }
 
 static const char *verdict_of(int error)
@@ -467,9 +436,9 @@ static int set_slot_with_guest_memfd(int vm, unsigned int slot, u64 ipa,
 				     char **mem)
 {
 	int fd = create_guest_memfd(vm);
-	struct slot_with_guest_memfd region = {
+	struct kvm_userspace_memory_region2 region = {
 		.slot = slot,
-		.flags = SLOT_HAS_GUEST_MEMFD,
+		.flags = KVM_MEM_GUEST_MEMFD,
 		.guest_phys_addr = ipa,
 		.memory_size = SIZE,
 		.guest_memfd = fd,
@@ -480,7 +449,7 @@ static int set_slot_with_guest_memfd(int vm, unsigned int slot, u64 ipa,
 	if (*mem == MAP_FAILED)
 		mte_die("cannot map guest_memfd: %s", strerror(errno));
 	region.userspace_addr = (uintptr_t)*mem;
-	err = ioctl(vm, SET_SLOT_WITH_GUEST_MEMFD, &region) ? errno : 0;
+	err = ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &region) ? errno : 0;
 	close(fd);
 
 	return err;
@@ -1033,11 +1002,11 @@ static int create_vm_on_hugetlb(char **mem)
 static void hugetlb_passes_no_tags_on(const struct mte_case *c)
 {
 	static u8 tags[MTE_BLOCK / MTE_GRANULE];
-	struct mte_copy_args args = {
+	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = IPA,
 		.length = MTE_BLOCK,
 		.addr = tags,
-		.flags = MTE_TO_GUEST,
+		.flags = KVM_ARM_TAGS_TO_GUEST,
 	};
 	size_t i, seen = 0;
 	char *mem;
@@ -1050,15 +1019,15 @@ static void hugetlb_passes_no_tags_on(const struct mte_case *c)
 		return;
 	}
 	memset(tags, MTE_STALE, sizeof(tags));
-	if (ioctl(vm, MTE_COPY_TAGS, &args) != MTE_BLOCK)
+	if (ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) != MTE_BLOCK)
 		mte_die("cannot write tags: %s", strerror(errno));
 	pfn = mte_pfn(mem);
 	close(vm);
 	munmap(mem, MTE_BLOCK);
 
 	vm = create_vm_on_hugetlb(&mem);
-	args.flags = MTE_FROM_GUEST;
-	if (!vm || ioctl(vm, MTE_COPY_TAGS, &args) != MTE_BLOCK)
+	args.flags = KVM_ARM_TAGS_FROM_GUEST;
+	if (!vm || ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) != MTE_BLOCK)
 		mte_die("cannot read tags: %s", strerror(errno));
 	if (!pfn || mte_pfn(mem) != pfn)
 		mte_run_again("evidence void: it is another page");

@@ -25,7 +25,6 @@
 #include <linux/kvm.h>
 
 #include "kselftest.h"
-#include "mte_compat.h"
 #include "mte.h"
 
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))

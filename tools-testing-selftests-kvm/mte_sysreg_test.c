@@ -39,6 +39,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -47,7 +48,6 @@
 #include <asm/hwcap.h>
 
 #include "kselftest.h"
-#include "mte_compat.h"
 #include "mte.h"
 
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
@@ -66,19 +66,6 @@
 /* FEAT_IDST: how a read of an ID register that is not there is reported */
 #define EC_SYSREG		0x18UL
 #define EC_DABT_SAME_EL		0x25UL
-
-/* The ABI, spelt out: the headers of a tree may not have it yet. */
-#define CAP_ARM_EL2		240UL
-#define VCPU_HAS_EL2		7
-
-#ifndef PR_SET_TAGGED_ADDR_CTRL
-#define PR_SET_TAGGED_ADDR_CTRL	55
-#define PR_TAGGED_ADDR_ENABLE	BIT(0)
-#endif
-#ifndef PR_MTE_TCF_ASYNC
-#define PR_MTE_TCF_ASYNC	BIT(2)
-#define PR_MTE_TAG_SHIFT	3
-#endif
 
 #define ROUNDS			300
 /*
@@ -826,7 +813,7 @@ static void nested(const struct mte_case *c)
 	u64 value = 0;
 	bool mte;
 
-	if (ioctl(kvm, KVM_CHECK_EXTENSION, CAP_ARM_EL2) <= 0)
+	if (ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_EL2) <= 0)
 		mte_skip("no vCPU can have EL2");
 
 	vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
@@ -835,11 +822,11 @@ static void nested(const struct mte_case *c)
 	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0UL);
 	if (vcpu < 0 || ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init))
 		mte_die("no vCPU: %s", strerror(errno));
-	init.features[0] |= BIT(VCPU_HAS_EL2);
+	init.features[0] |= BIT(KVM_ARM_VCPU_HAS_EL2);
 	if (ioctl(vcpu, KVM_ARM_VCPU_INIT, &init)) {
 		mte_expect(errno == EINVAL, "refused with %s", strerror(errno));
 		/* It is not spoilt. */
-		init.features[0] &= ~BIT(VCPU_HAS_EL2);
+		init.features[0] &= ~BIT(KVM_ARM_VCPU_HAS_EL2);
 		mte_expect(!ioctl(vcpu, KVM_ARM_VCPU_INIT, &init),
 			   "nor is it one without EL2 now: %s", strerror(errno));
 		ksft_print_msg("refused\n");
@@ -862,7 +849,7 @@ static void nested(const struct mte_case *c)
 static void protected_mode(const struct mte_case *c)
 {
 	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
-	struct mte_copy_args args = { .length = 0 };
+	struct kvm_arm_copy_mte_tags args = { .length = 0 };
 	int kvm = open("/dev/kvm", O_RDWR), vm;
 
 	if (!mte_kvm_is_protected())
@@ -877,7 +864,7 @@ static void protected_mode(const struct mte_case *c)
 		   "a VM has the capability");
 	mte_expect(ioctl(vm, KVM_ENABLE_CAP, &cap) == -1 && errno == EINVAL,
 		   "it can be enabled");
-	mte_expect(ioctl(vm, MTE_COPY_TAGS, &args) == -1,
+	mte_expect(ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) == -1,
 		   "KVM_ARM_MTE_COPY_TAGS works");
 }
 

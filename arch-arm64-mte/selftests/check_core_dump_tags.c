@@ -88,7 +88,13 @@ static int crash(struct area *a, enum memory_state state)
 	abort();
 }
 
-/* What we need of an ELF file for 64 bits: the table of its segments */
+/*
+ * What we need of an ELF file for 64 bits: the table of its segments. The C
+ * library's <elf.h> need not have the type, and does not go with <linux/elf.h>.
+ */
+#ifndef PT_AARCH64_MEMTAG_MTE
+#define PT_AARCH64_MEMTAG_MTE	(PT_LOPROC + 0x2)
+#endif
 #define TABLE_OFFSET		32
 #define TABLE_ENTRIES_OFFSET	56
 
@@ -228,7 +234,6 @@ static const char *set_up(void)
 		return "cannot say where core files go";
 	grow_hugetlb_pool(HUGETLB_PAGES);
 
-	/* Tags in core files came with v5.18. */
 	if (!shared_notes(&a, ANON, TAGGED))
 		return NULL;
 	fd = dump_core(&a, WITH_TAGS);

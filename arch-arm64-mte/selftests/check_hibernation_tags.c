@@ -30,6 +30,7 @@
 #include <sys/sysmacros.h>
 
 #include "mte_page_tags.h"
+#include "mte_zram.h"
 
 #define PAGES		64
 #define STALE_TAG	0x9

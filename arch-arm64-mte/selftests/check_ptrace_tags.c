@@ -26,6 +26,7 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
+#include <asm/ptrace.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 

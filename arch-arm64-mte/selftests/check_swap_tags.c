@@ -30,43 +30,20 @@
 #define _GNU_SOURCE
 
 #include <signal.h>
-#include <sys/stat.h>
-#include <sys/swap.h>
-#include <sys/sysmacros.h>
 
 #include "mte_page_tags.h"
 #include "mte_race_window.h"
+#include "mte_zram.h"
 
 #define PAGES		64
 #define SWAP_BYTES	(32UL << 20)
-#define NODE		"/tmp/check_swap_tags.zram"
 
 static int zram = -1;
-
-/* Create /tmp/... for the new device: the system may not run devtmpfs */
-static bool make_node(void)
-{
-	unsigned int major, minor;
-	char path[64];
-	FILE *f;
-	int n;
-
-	snprintf(path, sizeof(path), "/sys/block/zram%d/dev", zram);
-	f = fopen(path, "r");
-	if (!f)
-		return false;
-	n = fscanf(f, "%u:%u", &major, &minor);
-	fclose(f);
-	mkdir("/tmp", 01777);
-	unlink(NODE);
-	return n == 2 && !mknod(NODE, S_IFBLK | 0600, makedev(major, minor));
-}
 
 /* Swap on the first @bytes of the device */
 static bool swap_on(size_t bytes)
 {
-	if (write_swap_header(NODE, bytes / page_size()) &&
-	    !swapon(NODE, SWAP_FLAG_PREFER | SWAP_FLAG_PRIO_MASK))
+	if (zram_swap_on(zram, bytes))
 		return true;
 	ksft_print_msg("swapon: %s\n", strerror(errno));
 	return false;
@@ -74,7 +51,7 @@ static bool swap_on(size_t bytes)
 
 static bool swap_off(void)
 {
-	if (!swapoff(NODE))
+	if (zram_swap_off(zram))
 		return true;
 	ksft_print_msg("swapoff: %s\n", strerror(errno));
 	return false;
@@ -82,18 +59,11 @@ static bool swap_off(void)
 
 static const char *set_up(void)
 {
-	char path[64];
-
 	if (geteuid())
 		return "needs root to set up swap";
-	zram = read_number("/sys/class/zram-control/hot_add");
+	zram = zram_add(SWAP_BYTES);
 	if (zram < 0)
-		return "no zram (/sys/class/zram-control/hot_add)";
-	snprintf(path, sizeof(path), "/sys/block/zram%d/disksize", zram);
-	if (!write_number(path, SWAP_BYTES))
-		return "cannot set the size of the zram device";
-	if (!make_node())
-		return "cannot make a node for the zram device";
+		return "no zram (" ZRAM_CONTROL "hot_add)";
 	if (!swap_on(SWAP_BYTES))
 		return "swapon failed";
 	return NULL;
@@ -101,15 +71,8 @@ static const char *set_up(void)
 
 static void tear_down(void)
 {
-	char path[64];
-
-	swapoff(NODE);
-	unlink(NODE);
-	if (zram < 0)
-		return;
-	snprintf(path, sizeof(path), "/sys/block/zram%d/reset", zram);
-	write_number(path, 1);
-	write_number("/sys/class/zram-control/hot_remove", zram);
+	if (zram >= 0)
+		zram_remove(zram);
 }
 
 static bool test_swap_in(const struct test *test)

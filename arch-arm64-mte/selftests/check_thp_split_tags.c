@@ -20,8 +20,8 @@
  * 4. MADV_DONTNEED on the first half, later a split of what is only partly
  *    mapped (debugfs: split_huge_pages), as reclaim would do
  * 5. the same after munmap() of the first half
- * 6. as 4, with nothing but zeros in the last quarter: newer kernels replace
- *    pages of zeros by the zero page when they split, but not tagged ones
+ * 6. as 4, with nothing but zeros in the last quarter: a split may replace pages
+ *    of zeros by the zero page, but not tagged ones
  *
  * And for a huge page of a memfd, whose last quarter has tags in another mapping:
  *
@@ -279,7 +279,7 @@ static bool test_stale(const struct test *test)
 		goto out;
 	}
 	touch(p);
-	/* The flag of the others cannot be seen: newer kernels show this one's */
+	/* That of the others cannot be seen: kpageflags may show this one's. */
 	if (!(page_flags(p) & KPAGEFLAGS_MTE)) {
 		ksft_print_msg("the first page has lost its flag\n");
 		goto out;
@@ -329,8 +329,8 @@ static const char *no_huge_pages(const struct test *test)
 }
 
 /*
- * 5.10 copies each page of a huge page that is mapped by small pages when it is
- * written to: no page with tags is left in the huge page.
+ * Where a write to a huge page that is mapped by small pages copies each of them,
+ * no page with tags is left in the huge page.
  */
 static const char *no_partly_tagged(const struct test *test)
 {

@@ -5,9 +5,6 @@
  * Everything here works with untagged pointers: STG and LDG are never checked
  * against the pointer's tag. Data accesses are, so that the tests run with tag
  * checks off (the state of a new process) unless they say otherwise.
- *
- * What differs between the kernels that the tests are built for is in here and
- * nowhere else.
  */
 #ifndef _MTE_PAGE_TAGS_H
 #define _MTE_PAGE_TAGS_H
@@ -15,11 +12,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <asm/hwcap.h>
+#include <linux/mman.h>
 #include <linux/userfaultfd.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -28,49 +28,6 @@
 #include "kselftest.h"
 
 #define BIT_OF_LONG(n)	(1UL << (n))
-
-#ifndef HWCAP2_MTE
-#define HWCAP2_MTE	BIT_OF_LONG(18)
-#endif
-#ifndef PROT_MTE
-#define PROT_MTE	0x20
-#endif
-#ifndef MADV_SOFT_OFFLINE
-#define MADV_SOFT_OFFLINE	101
-#endif
-#ifndef MADV_COLD
-#define MADV_COLD	20
-#endif
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT	21
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
-
-#ifndef UFFDIO_MOVE
-struct uffdio_move {
-	__u64 dst;
-	__u64 src;
-	__u64 len;
-	__u64 mode;
-	__s64 move;
-};
-
-#define UFFD_FEATURE_MOVE	BIT_OF_LONG(16)
-#define UFFDIO_MOVE		_IOWR(UFFDIO, 0x05, struct uffdio_move)
-#endif
-#ifndef PT_AARCH64_MEMTAG_MTE
-#define PT_AARCH64_MEMTAG_MTE	0x70000002
-#endif
-#ifndef PTRACE_PEEKMTETAGS
-#define PTRACE_PEEKMTETAGS	33
-#define PTRACE_POKEMTETAGS	34
-#endif
-
-#ifndef ARRAY_SIZE
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#endif
 
 #define PLAIN		(PROT_READ | PROT_WRITE)
 #define TAGGED		(PLAIN | PROT_MTE)
@@ -274,11 +231,20 @@ static inline unsigned long page_flags(const void *addr)
 	return flags;
 }
 
-/* The size of a transparent huge page; 0 if there are none */
+#define THP_SETTINGS	"/sys/kernel/mm/transparent_hugepage/"
+
+/* The size of a transparent huge page; 0 if there are none to be had */
 static inline size_t thp_size(void)
 {
-	long size = read_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
+	long size = read_number(THP_SETTINGS "hpage_pmd_size");
+	FILE *f = fopen(THP_SETTINGS "enabled", "r");
+	char line[64] = "";
 
+	if (!f)
+		return 0;
+	if (!fgets(line, sizeof(line), f) || strstr(line, "[never]"))
+		size = 0;
+	fclose(f);
 	return size > 0 ? size : 0;
 }
 
@@ -311,31 +277,6 @@ static inline char *reserve_aligned(size_t size, int prot)
 static inline void unreserve_aligned(char *p, size_t size)
 {
 	munmap(p - size, 3 * size);
-}
-
-/*
- * The header that mkswap writes: version 1, @pages, all of them good. The first
- * one is the header itself.
- */
-static inline bool write_swap_header(const char *device, unsigned int pages)
-{
-	size_t size = page_size();
-	char *header = calloc(1, size);
-	unsigned int *info = (unsigned int *)(header + 1024);
-	bool ok;
-	int fd;
-
-	info[0] = 1;			/* version */
-	info[1] = pages - 1;		/* last page */
-	memcpy(header + size - 10, "SWAPSPACE2", 10);
-
-	fd = open(device, O_WRONLY);
-	ok = fd >= 0 && pwrite(fd, header, size, 0) == (ssize_t)size &&
-	     !fsync(fd);
-	if (fd >= 0)
-		close(fd);
-	free(header);
-	return ok;
 }
 
 /* The kinds of memory that can have tags */
@@ -373,7 +314,6 @@ static inline void restore_hugetlb_pool(void)
 		write_number(NR_HUGEPAGES, old_hugetlb_pool);
 }
 
-/* PROT_MTE on hugetlb memory came with v6.13. */
 static inline const char *hugetlb_mte_missing(void)
 {
 	char *p;
@@ -387,6 +327,31 @@ static inline const char *hugetlb_mte_missing(void)
 		       "kernel without PROT_MTE on hugetlb memory";
 	munmap(p, HUGETLB_SIZE);
 	return NULL;
+}
+
+/* A test that proves nothing by bad luck is run again, so many times at most. */
+#define MAX_ATTEMPTS	8
+#define PROVES_NOTHING	2
+
+/* How many times this test has been run before */
+static unsigned int test_attempt;
+/* Why it proved nothing, in memory that all processes share */
+static const char **test_is_void;
+
+/* Whether this is the process of a test, or one that it has made */
+static bool in_test;
+
+/*
+ * End this run of the test. If it goes on like this, the test is skipped.
+ * Returns if there is no test to end.
+ */
+static inline void proves_nothing(const char *why)
+{
+	ksft_print_msg("%s\n", why);
+	if (!in_test)
+		return;
+	*test_is_void = why;
+	_exit(PROVES_NOTHING);
 }
 
 #define DIRTY_BYTES	(64UL << 20)
@@ -527,7 +492,8 @@ static inline bool area_create(struct area *a, enum backing_type backing,
 	area_fill_tags(a);
 	if (backing != THP || is_thp_tail(a->mem + a->size - page_size()))
 		return true;
-	ksft_print_msg("no huge page was allocated\n");
+	proves_nothing(access(KPAGEFLAGS, R_OK) ? "cannot read " KPAGEFLAGS :
+						  "no huge page was allocated");
 	return false;
 }
 
@@ -613,8 +579,11 @@ static inline int child_exit_code(pid_t child)
 {
 	int status;
 
-	if (child < 0 || waitpid(child, &status, 0) != child)
+	if (child < 0)
 		return -1;
+	while (waitpid(child, &status, 0) != child)
+		if (errno != EINTR)
+			return -1;
 	if (WIFSIGNALED(status))
 		ksft_print_msg("process killed by signal %d\n",
 			       WTERMSIG(status));
@@ -638,13 +607,6 @@ struct test {
 	const void *arg;
 };
 
-/* A test that proves nothing by bad luck is run again, so many times at most. */
-#define MAX_ATTEMPTS	8
-#define PROVES_NOTHING	2
-
-/* How many times this test has been run before */
-static unsigned int test_attempt;
-
 /*
  * Whether there were stale tags that a test might have seen: which page frames
  * it gets is up to the allocator. @stale: how many pages had some, -1 if nobody
@@ -657,25 +619,53 @@ static inline bool had_stale_tags(long stale)
 	else
 		ksft_print_msg("%ld pages had stale tags\n", stale);
 	if (!stale)
-		_exit(PROVES_NOTHING);
+		proves_nothing("evidence void: no page had stale tags");
 	return true;
 }
 
-static inline bool run_in_child(const struct test *test)
+/* The process of the test that runs, and the signal that wants us to stop */
+static pid_t test_process;
+static int test_stopped_by;
+
+static inline void stop_test(int signal)
 {
+	test_stopped_by = signal;
+	if (test_process > 0)
+		kill(test_process, SIGKILL);
+}
+
+/* Whoever stops us wants the system back as it was. */
+static inline void set_stop_handler(void (*handler)(int signal))
+{
+	struct sigaction action = { .sa_handler = handler };
+
+	sigaction(SIGHUP, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+}
+
+/* Returns the exit code of the test, -1 if it did not end by itself */
+static inline int run_in_child(const struct test *test)
+{
+	int code = PROVES_NOTHING;
 	pid_t child;
-	int code;
 
 	for (test_attempt = 0; test_attempt < MAX_ATTEMPTS; test_attempt++) {
 		child = fork();
-		if (!child)
+		if (!child) {
+			set_stop_handler(SIG_DFL);
+			in_test = true;
 			_exit(!test->run(test));
+		}
+		test_process = child;
+		if (test_stopped_by)
+			stop_test(test_stopped_by);
 		code = child_exit_code(child);
-		if (code != PROVES_NOTHING)
-			return !code;
+		test_process = 0;
+		if (code != PROVES_NOTHING || test_stopped_by)
+			break;
 	}
-	ksft_print_msg("evidence void: no page had stale tags\n");
-	return false;
+	return code;
 }
 
 /*
@@ -690,6 +680,7 @@ static inline void run_tests(const struct test *tests, size_t nr,
 {
 	const char *nothing = NULL, *why;
 	size_t i;
+	int code;
 
 	/*
 	 * Pages on their way to the LRU lists are with the CPU that touched
@@ -700,25 +691,36 @@ static inline void run_tests(const struct test *tests, size_t nr,
 	ksft_print_header();
 	ksft_set_plan(nr);
 
+	test_is_void = mmap(NULL, sizeof(*test_is_void), PLAIN,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (test_is_void == MAP_FAILED)
+		ksft_exit_fail_msg("no memory: %s\n", strerror(errno));
+	set_stop_handler(stop_test);
 	if (!cpu_has_mte())
 		nothing = "no MTE";
 	else if (set_up)
 		nothing = set_up();
 
-	for (i = 0; i < nr; i++) {
+	for (i = 0; i < nr && !test_stopped_by; i++) {
 		why = nothing;
+		code = 0;
 		if (!why && tests[i].missing)
 			why = tests[i].missing(&tests[i]);
+		if (!why)
+			code = run_in_child(&tests[i]);
+		if (code == PROVES_NOTHING)
+			why = *test_is_void;
 		if (why)
 			ksft_test_result_skip("%s: %s\n", tests[i].property,
 					      why);
 		else
-			ksft_test_result(run_in_child(&tests[i]), "%s\n",
-					 tests[i].property);
+			ksft_test_result(!code, "%s\n", tests[i].property);
 	}
 
 	if (tear_down && cpu_has_mte())
 		tear_down();
+	if (test_stopped_by)
+		ksft_exit_fail_msg("stopped by signal %d\n", test_stopped_by);
 
 	/* A program that could test nothing says so in its exit code. */
 	if (ksft_get_fail_cnt() || ksft_test_num() != ksft_plan)

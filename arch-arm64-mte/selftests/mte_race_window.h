@@ -76,6 +76,12 @@ static inline const char *race_window_missing(void)
 	return NULL;
 }
 
+/* Only the first @entries are held; 0: all. Stays until it is set again. */
+static inline void race_window_limit(unsigned long entries)
+{
+	race_window_set("max_holds", entries);
+}
+
 /*
  * Watch thread @tid (0: all) for entries of @function and hold it there for
  * @delay_us (0: only count). Resets the counters. Returns 0 or -errno.
@@ -93,6 +99,14 @@ static inline int race_window_arm(const char *function, pid_t tid,
 	return ret;
 }
 
+/* The same, and only the first one is held. Returns 0 or -errno. */
+static inline int race_window_arm_once(const char *function, pid_t tid,
+				       unsigned long delay_us)
+{
+	race_window_limit(1);
+	return race_window_arm(function, tid, delay_us);
+}
+
 /* Nobody is held from now on. The counters are gone: read them before. */
 static inline void race_window_disarm(void)
 {
@@ -103,12 +117,6 @@ static inline void race_window_disarm(void)
 static inline void race_window_release(void)
 {
 	race_window_write("release", "1\n");
-}
-
-/* Only the first @entries are held; 0: all. Stays until it is set again. */
-static inline void race_window_limit(unsigned long entries)
-{
-	race_window_set("max_holds", entries);
 }
 
 /* Entries of the function since it was armed */

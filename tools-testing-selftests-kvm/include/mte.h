@@ -16,7 +16,10 @@
 #include <sys/types.h>
 #include <linux/bits.h>
 #include <linux/compiler.h>
+#include <linux/kvm.h>
 #include <linux/types.h>
+
+#include "arm64/mte/mte_race_window.h"
 
 #define MTE_PAGE		4096UL
 #define MTE_GRANULE		16UL
@@ -27,19 +30,6 @@
 #ifndef PROT_MTE
 #define PROT_MTE		0x20
 #endif
-
-/* The ABI, spelt out: the headers of a tree may not have it yet. */
-struct mte_copy_args {
-	__u64 guest_ipa;
-	__u64 length;
-	void *addr;
-	__u64 flags;
-	__u64 reserved[2];
-};
-
-#define MTE_COPY_TAGS		_IOR(0xAE, 0xb4, struct mte_copy_args)
-#define MTE_TO_GUEST		0UL
-#define MTE_FROM_GUEST		1UL
 
 enum mte_backing {
 	MTE_ANON,	/* private anonymous memory, base pages only */
@@ -99,8 +89,8 @@ void mte_die(const char *fmt, ...)
 	__printf(1, 2) __noreturn;
 
 /*
- * End this run of the case: by bad luck it proved nothing. It fails if that
- * happens several times in a row.
+ * End this run of the case: by bad luck it proved nothing. It is skipped if
+ * that happens several times in a row.
  */
 void mte_run_again(const char *fmt, ...)
 	__printf(1, 2) __noreturn;
@@ -161,7 +151,7 @@ void mte_fill_pattern(u8 *tags, size_t nr, u64 pattern);
 /*
  * COPY_TAGS: what the ioctl returned, or -errno.
  */
-long mte_copy(struct mte_vm *m, struct mte_copy_args *args);
+long mte_copy(struct mte_vm *m, struct kvm_arm_copy_mte_tags *args);
 long mte_write_tags(struct mte_vm *m, u64 ipa, const u8 *tags,
 		    size_t length);
 long mte_read_tags(struct mte_vm *m, u64 ipa, u8 *tags,
@@ -297,18 +287,6 @@ void mte_helper_go(struct mte_helper *h);
 void mte_helper_wait(struct mte_helper *h);
 void mte_helper_end(struct mte_helper *h);
 
-/*
- * race_window.ko: hold the task @tid (0: any) the first time that it enters
- * @function from now on. All its entries are counted.
- */
-bool race_window_loaded(void);
-bool race_window_arm(const char *function, pid_t tid, unsigned int delay_us);
-void race_window_disarm(void);
-void race_window_release(void);
-unsigned long race_window_hits(void);
-unsigned long race_window_early(void);
-unsigned long race_window_stale(void);
-bool race_window_held(void);
 /* Wait until the hit count is above @hits and somebody is held. */
 bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms);
 

@@ -14,19 +14,17 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/swap.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include <linux/build_bug.h>
 #include <linux/kvm.h>
 
+#include "arm64/mte/mte_zram.h"
 #include "kselftest.h"
-#include "mte_compat.h"
+#include "kvm_util.h"
 #include "mte.h"
+#include "processor.h"
 
 #ifndef MAP_HUGE_SHIFT
 #define MAP_HUGE_SHIFT		26
@@ -36,12 +34,6 @@
 #endif
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE	101
-#endif
-#ifndef MFD_CLOEXEC
-#define MFD_CLOEXEC		0x0001U
-#endif
-#ifndef MFD_HUGETLB
-#define MFD_HUGETLB		0x0004U
 #endif
 
 #define MTE_REGION_SLOT		1
@@ -66,7 +58,6 @@
 #define KPAGEFLAGS_ARCH_2	BIT(41)
 
 #define HUGEPAGE_POOL		"/sys/kernel/mm/hugepages/hugepages-%lukB/nr_hugepages"
-#define RACE_WINDOW		"/sys/kernel/debug/race_window/"
 
 /*
  * The guest reports by writing to IPAs without memory behind them: the result
@@ -98,7 +89,6 @@ struct mte_vm {
 	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpu;
 	struct kvm_run *run;
-	int fd;
 	enum mte_backing backing;
 	char *hva;
 	size_t size;
@@ -193,13 +183,13 @@ void mte_run_again(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	print_diagnostic(fmt, ap);
+	vsnprintf(verdict->skip_reason, sizeof(verdict->skip_reason), fmt, ap);
 	va_end(ap);
+	printf("# %s\n", verdict->skip_reason);
 	/* What has failed already is no bad luck. */
 	verdict->again = !verdict->failed;
 	verdict->memory_dirty = false;
-	verdict->failed = true;
-	exit(KSFT_FAIL);
+	exit(verdict->failed ? KSFT_FAIL : KSFT_SKIP);
 }
 
 static unsigned long read_number(const char *path)
@@ -268,84 +258,40 @@ void mte_set_tunable(const char *path, unsigned long value)
  */
 
 #define ZRAM_SIZE		(64UL << 20)
-#define ZRAM_NODE		"/tmp/kvm_mte.zram"
-#define ZRAM_CONTROL		"/sys/class/zram-control/"
-
-static bool write_zram_attribute(const char *name, unsigned long value)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/sys/block/zram%d/%s", verdict->zram,
-		 name);
-
-	return write_number(path, value);
-}
-
-static void remove_swap(void)
-{
-	swapoff(ZRAM_NODE);
-	unlink(ZRAM_NODE);
-	write_zram_attribute("reset", 1);
-	write_number(ZRAM_CONTROL "hot_remove", verdict->zram);
-	verdict->zram = -1;
-}
-
-/* All that there is to a swap area: one page that says so */
-static bool write_swap_signature(void)
-{
-	union {
-		char page[MTE_PAGE];
-		struct {
-			char boot_sector[1024];
-			u32 version;
-			u32 last_page;
-		};
-	} header = {
-		.version = 1,
-		.last_page = ZRAM_SIZE / MTE_PAGE - 1,
-	};
-	int fd = open(ZRAM_NODE, O_WRONLY | O_SYNC);
-	bool ok;
-
-	memcpy(header.page + MTE_PAGE - 10, "SWAPSPACE2", 10);
-	ok = fd >= 0 && write(fd, &header, MTE_PAGE) == MTE_PAGE;
-	if (fd >= 0)
-		close(fd);
-
-	return ok;
-}
-
 void mte_need_swap(void)
 {
-	unsigned int major, minor;
-	char path[64];
-	FILE *f;
-	int n;
-
-	f = fopen(ZRAM_CONTROL "hot_add", "r");
-	if (!f)
+	verdict->zram = zram_add(ZRAM_SIZE);
+	if (verdict->zram < 0)
 		mte_skip("no zram");
-	n = fscanf(f, "%d", &verdict->zram);
-	fclose(f);
-	if (n != 1 || !write_zram_attribute("disksize", ZRAM_SIZE))
-		mte_die("cannot make a zram device");
-
-	snprintf(path, sizeof(path), "/sys/block/zram%d/dev", verdict->zram);
-	f = fopen(path, "r");
-	n = f ? fscanf(f, "%u:%u", &major, &minor) : 0;
-	if (f)
-		fclose(f);
-	unlink(ZRAM_NODE);
-	if (n != 2 ||
-	    mknod(ZRAM_NODE, S_IFBLK | 0600, makedev(major, minor)) ||
-	    !write_swap_signature() || swapon(ZRAM_NODE, 0))
-		mte_die("cannot swap to zram: %s", strerror(errno));
+	if (!zram_swap_on(verdict->zram, ZRAM_SIZE))
+		mte_skip("cannot swap to zram: %s", strerror(errno));
 }
 
 void mte_swap_off(void)
 {
-	if (swapoff(ZRAM_NODE))
+	if (!zram_swap_off(verdict->zram))
 		mte_die("swapoff: %s", strerror(errno));
+}
+
+/* The process of the case that runs, and the signal that wants us to stop */
+static pid_t case_process;
+static int stopped_by;
+
+static void stop_case(int signal)
+{
+	stopped_by = signal;
+	if (case_process > 0)
+		kill(case_process, SIGKILL);
+}
+
+/* Whoever stops us wants the system back as it was. */
+static void set_stop_handler(void (*handler)(int signal))
+{
+	struct sigaction action = { .sa_handler = handler };
+
+	sigaction(SIGHUP, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 }
 
 /* Returns the wait status of the process that ran the case. */
@@ -364,23 +310,34 @@ static int run_in_child(const struct mte_case *c)
 
 	pid = fork();
 	if (!pid) {
+		set_stop_handler(SIG_DFL);
 		alarm(CASE_TIMEOUT_S);
 		c->run(c);
 		exit(verdict->failed ? KSFT_FAIL : KSFT_PASS);
 	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+	if (pid < 0)
 		ksft_exit_fail_msg("cannot run a process: %s\n",
 				   strerror(errno));
+	case_process = pid;
+	if (stopped_by)
+		stop_case(stopped_by);
+	while (waitpid(pid, &status, 0) != pid)
+		if (errno != EINTR)
+			ksft_exit_fail_msg("cannot wait for a process: %s\n",
+					   strerror(errno));
+	case_process = 0;
 
 	/* What a process that died in the middle of things left behind */
 	if (race_window_loaded())
 		race_window_disarm();
 	if (verdict->zram >= 0)
-		remove_swap();
+		zram_remove(verdict->zram);
 	while (verdict->nr_tunables) {
 		t = &verdict->tunables[--verdict->nr_tunables];
 		write_number(t->path, t->was);
 	}
+	if (stopped_by)
+		ksft_exit_fail_msg("stopped by signal %d\n", stopped_by);
 
 	return status;
 }
@@ -480,6 +437,7 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 	for (i = 0; i < nr; i++)
 		plan += __builtin_popcount(cases[i].on & on);
 	ksft_set_plan(plan);
+	set_stop_handler(stop_case);
 
 	for (i = 0; i < nr; i++) {
 		c = cases[i];
@@ -490,9 +448,12 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 			run_case(&c);
 		}
 	}
+	/* A program that could test nothing says so in its exit code. */
+	if (!ksft_get_pass_cnt() && !ksft_get_fail_cnt()) {
+		ksft_print_cnts();
+		exit(KSFT_SKIP);
+	}
 	ksft_finished();
-	/* Not reached, but only the newer trees tell the compiler. */
-	abort();
 }
 
 /*
@@ -568,23 +529,20 @@ asm("	.pushsection .text\n"
  * The VMM's side
  */
 
-static u64 get_reg(struct mte_vm *m, u64 id)
+static u64 read_reg(struct mte_vm *m, u64 id)
 {
 	u64 value;
-	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
 
-	if (mte_compat_vcpu_ioctl(m->vcpu, KVM_GET_ONE_REG, &reg))
+	if (__vcpu_get_reg(m->vcpu, id, &value))
 		mte_die("cannot read register %#lx: %s", (unsigned long)id,
 			strerror(errno));
 
 	return value;
 }
 
-static void set_reg(struct mte_vm *m, u64 id, u64 value)
+static void write_reg(struct mte_vm *m, u64 id, u64 value)
 {
-	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
-
-	if (mte_compat_vcpu_ioctl(m->vcpu, KVM_SET_ONE_REG, &reg))
+	if (__vcpu_set_reg(m->vcpu, id, value))
 		mte_die("cannot write register %#lx: %s", (unsigned long)id,
 			strerror(errno));
 }
@@ -598,8 +556,8 @@ static u64 run_until_doorbell(struct mte_vm *m)
 	if (stop.why == MTE_EXCEPTION)
 		mte_die("exception in the guest: ESR %#lx, FAR %#lx, PC %#lx",
 			(unsigned long)stop.value,
-			(unsigned long)get_reg(m, ONE_REG_FAR_EL1),
-			(unsigned long)get_reg(m, CORE_REG(elr_el1)));
+			(unsigned long)read_reg(m, ONE_REG_FAR_EL1),
+			(unsigned long)read_reg(m, CORE_REG(elr_el1)));
 	if (stop.why != MTE_RETURNED)
 		mte_die("unexpected report of the guest: %#lx",
 			(unsigned long)stop.value);
@@ -617,29 +575,27 @@ static u64 call_guest(struct mte_vm *m, void *function, u64 arg0,
 
 struct mte_vm *mte_vm_create(bool mte)
 {
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
 	struct mte_vm *m = calloc(1, sizeof(*m));
 	u64 mair;
 
-	m->vm = mte_compat_vm_create();
-	m->fd = mte_compat_vm_fd(m->vm);
-
-	if (mte && ioctl(m->fd, KVM_ENABLE_CAP, &cap))
+	m->vm = vm_create(1);
+	if (mte && __vm_enable_cap(m->vm, KVM_CAP_ARM_MTE, 0))
 		mte_die("cannot enable KVM_CAP_ARM_MTE: %s", strerror(errno));
 
-	m->vcpu = mte_compat_vcpu_add(m->vm, mte_guest_entry);
-	m->run = mte_compat_vcpu_run_page(m->vcpu);
+	m->vcpu = vm_vcpu_add(m->vm, 0, mte_guest_entry);
+	kvm_arch_vm_finalize_vcpus(m->vm);
+	m->run = m->vcpu->run;
 	virt_pg_map(m->vm, DOORBELL_RESULT, DOORBELL_RESULT);
 
-	set_reg(m, ONE_REG_TPIDR_EL1, DOORBELL_RESULT);
-	set_reg(m, ONE_REG_VBAR_EL1, (uintptr_t)mte_guest_vectors);
+	write_reg(m, ONE_REG_TPIDR_EL1, DOORBELL_RESULT);
+	write_reg(m, ONE_REG_VBAR_EL1, (uintptr_t)mte_guest_vectors);
 	if (mte) {
-		mair = get_reg(m, ONE_REG_MAIR_EL1);
+		mair = read_reg(m, ONE_REG_MAIR_EL1);
 		mair &= ~(0xffUL << MAIR_NORMAL_SHIFT);
 		mair |= MAIR_TAGGED << MAIR_NORMAL_SHIFT;
-		set_reg(m, ONE_REG_MAIR_EL1, mair);
-		set_reg(m, ONE_REG_TCR_EL1, get_reg(m, ONE_REG_TCR_EL1) | TCR_TBI0);
-		set_reg(m, ONE_REG_SCTLR_EL1, get_reg(m, ONE_REG_SCTLR_EL1) | SCTLR_ATA);
+		write_reg(m, ONE_REG_MAIR_EL1, mair);
+		write_reg(m, ONE_REG_TCR_EL1, read_reg(m, ONE_REG_TCR_EL1) | TCR_TBI0);
+		write_reg(m, ONE_REG_SCTLR_EL1, read_reg(m, ONE_REG_SCTLR_EL1) | SCTLR_ATA);
 	}
 	run_until_doorbell(m);
 
@@ -851,7 +807,7 @@ void mte_vm_make_slot_again(struct mte_vm *m)
 
 void mte_vm_destroy(struct mte_vm *m)
 {
-	mte_compat_vm_free(m->vm);
+	kvm_vm_free(m->vm);
 	munmap(m->hva, m->size);
 	free(m);
 }
@@ -878,26 +834,19 @@ void mte_fill_pattern(u8 *tags, size_t nr, u64 pattern)
 		tags[i] = mte_pattern_tag(pattern, i);
 }
 
-long mte_copy(struct mte_vm *m, struct mte_copy_args *args)
+long mte_copy(struct mte_vm *m, struct kvm_arm_copy_mte_tags *args)
 {
-	int ret;
-
-#ifdef KVM_ARM_MTE_COPY_TAGS
-	BUILD_BUG_ON(KVM_ARM_MTE_COPY_TAGS != MTE_COPY_TAGS);
-#endif
-	ret = ioctl(m->fd, MTE_COPY_TAGS, args);
-
-	return ret == -1 ? -errno : ret;
+	return mte_vm_ioctl(m, KVM_ARM_MTE_COPY_TAGS, args);
 }
 
 long mte_write_tags(struct mte_vm *m, u64 ipa, const u8 *tags,
 		    size_t length)
 {
-	struct mte_copy_args args = {
+	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = ipa,
 		.length = length,
 		.addr = (void *)tags,
-		.flags = MTE_TO_GUEST,
+		.flags = KVM_ARM_TAGS_TO_GUEST,
 	};
 
 	return mte_copy(m, &args);
@@ -905,11 +854,11 @@ long mte_write_tags(struct mte_vm *m, u64 ipa, const u8 *tags,
 
 long mte_read_tags(struct mte_vm *m, u64 ipa, u8 *tags, size_t length)
 {
-	struct mte_copy_args args = {
+	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = ipa,
 		.length = length,
 		.addr = tags,
-		.flags = MTE_FROM_GUEST,
+		.flags = KVM_ARM_TAGS_FROM_GUEST,
 	};
 
 	return mte_copy(m, &args);
@@ -1038,33 +987,73 @@ size_t mte_free_memory(void)
 	return kib * 1024;
 }
 
-/* Of that, as much as is dirtied */
-static size_t mem_free(void)
+/* What the memory cgroups of this process leave it */
+static size_t cgroup_room(void)
 {
-	size_t size = mte_free_memory();
+	char line[256], path[512], *end;
+	size_t room = MEMORY_MAX, max, used;
+	FILE *f;
 
-	return size < MEMORY_MAX ? size : MEMORY_MAX;
+	f = fopen("/proc/self/cgroup", "r");
+	if (!f)
+		return room;
+	while (fgets(line, sizeof(line), f)) {
+		/* The entry of version 2, from there up */
+		if (strncmp(line, "0::/", 4))
+			continue;
+		line[strcspn(line, "\n")] = '\0';
+		for (end = line + strlen(line); end > line + 3; *end = '\0') {
+			snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max",
+				 line + 3);
+			max = read_number(path);
+			snprintf(path, sizeof(path),
+				 "/sys/fs/cgroup%s/memory.current", line + 3);
+			used = read_number(path);
+			/* "max" is no number. */
+			if (max && max < used + room)
+				room = max > used ? max - used : 0;
+			end = strrchr(line + 3, '/');
+		}
+	}
+	fclose(f);
+
+	return room;
+}
+
+/* How much memory may be dirtied in all */
+static size_t memory_budget(void)
+{
+	size_t size = mte_free_memory(), room = cgroup_room();
+
+	if (size > MEMORY_MAX)
+		size = MEMORY_MAX;
+	if (size > room)
+		size = room;
+
+	return size;
 }
 
 void mte_dirty_free_memory(void)
 {
-	size_t huge = 16UL << 20, base = 16UL << 20;
+	size_t huge = 16UL << 20, base = 16UL << 20, budget = memory_budget();
 	void *huge_mem, *base_mem;
 
 	/*
 	 * What is freed last need not be what is allocated next: reach nearly
-	 * all memory once, in huge pages as far as possible, to be quick.
-	 * Later on it is enough to refresh what the cases themselves used. A
-	 * second run of a case takes each page by itself, which is slow, but
-	 * frees it the way that the case will get it.
+	 * all memory once, in huge pages as far as possible, to be quick. Base
+	 * pages get the fragments, too. Later on it is enough to refresh what
+	 * the cases themselves used. A second run of a case takes each page by
+	 * itself, which is slow, but frees it the way that the case gets it.
 	 */
-	if (!verdict->memory_dirty && !verdict->runs)
-		huge = mem_free() / 8 * 7 & ~(MTE_BLOCK - 1);
+	if (!verdict->memory_dirty) {
+		if (budget < huge + base + MEMORY_RESERVE)
+			mte_skip("only %zu MiB of memory to be had", budget >> 20);
+		if (!verdict->runs)
+			huge = budget / 8 * 7 & ~(MTE_BLOCK - 1);
+		if (budget > huge + base + MEMORY_RESERVE)
+			base = budget - huge - MEMORY_RESERVE;
+	}
 	huge_mem = map_stale(huge, MADV_HUGEPAGE);
-
-	/* Base pages get the fragments, too. */
-	if (!verdict->memory_dirty && mem_free() > base + MEMORY_RESERVE)
-		base = mem_free() - MEMORY_RESERVE;
 	base_mem = map_stale(base, MADV_NOHUGEPAGE);
 
 	munmap(base_mem, base);
@@ -1175,7 +1164,12 @@ u64 mte_pfn(const void *addr)
 {
 	u64 entry = page_entry("/proc/self/pagemap", (uintptr_t)addr / MTE_PAGE);
 
-	return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_PFN : 0;
+	if (!(entry & PAGEMAP_PRESENT))
+		return 0;
+	if (!(entry & PAGEMAP_PFN))
+		mte_skip("page frame numbers are hidden without CAP_SYS_ADMIN");
+
+	return entry & PAGEMAP_PFN;
 }
 
 static u64 page_flags(const void *addr)
@@ -1258,7 +1252,8 @@ void mte_migrate_page(void *addr)
 void mte_begin_counting_stale_pages(void)
 {
 	/* Whoever clears them: a kernel thread may, for the guest. */
-	if (race_window_loaded() && !race_window_arm("mte_clear_page_tags", 0, 0))
+	if (race_window_loaded() &&
+	    race_window_arm_once("mte_clear_page_tags", 0, 0))
 		mte_die("cannot probe mte_clear_page_tags()");
 }
 
@@ -1394,49 +1389,6 @@ void mte_helper_end(struct mte_helper *h)
  * Race windows
  */
 
-bool race_window_loaded(void)
-{
-	return !access(RACE_WINDOW "function", W_OK);
-}
-
-bool race_window_arm(const char *function, pid_t tid, unsigned int delay_us)
-{
-	return write_number(RACE_WINDOW "pid", tid) &&
-	       write_number(RACE_WINDOW "max_holds", 1) &&
-	       write_number(RACE_WINDOW "delay_us", delay_us) &&
-	       write_text(RACE_WINDOW "function", function);
-}
-
-void race_window_disarm(void)
-{
-	write_text(RACE_WINDOW "function", "\n");
-}
-
-void race_window_release(void)
-{
-	write_text(RACE_WINDOW "release", "1\n");
-}
-
-unsigned long race_window_hits(void)
-{
-	return read_number(RACE_WINDOW "hits");
-}
-
-unsigned long race_window_early(void)
-{
-	return read_number(RACE_WINDOW "early");
-}
-
-unsigned long race_window_stale(void)
-{
-	return read_number(RACE_WINDOW "stale");
-}
-
-bool race_window_held(void)
-{
-	return read_number(RACE_WINDOW "held");
-}
-
 bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms)
 {
 	struct timespec now, start;
@@ -1444,7 +1396,7 @@ bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms)
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (;;) {
 		if (race_window_hits() > hits)
-			return race_window_held();
+			return race_window_is_open();
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		if ((now.tv_sec - start.tv_sec) * 1000 +
 		    (now.tv_nsec - start.tv_nsec) / 1000000 > timeout_ms)
@@ -1458,14 +1410,14 @@ bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms)
 
 long mte_vm_ioctl(struct mte_vm *m, unsigned long cmd, void *arg)
 {
-	long ret = ioctl(m->fd, cmd, arg);
+	long ret = ioctl(m->vm->fd, cmd, arg);
 
 	return ret == -1 ? -errno : ret;
 }
 
 long mte_vcpu_ioctl(struct mte_vm *m, unsigned long cmd, void *arg)
 {
-	long ret = mte_compat_vcpu_ioctl(m->vcpu, cmd, arg);
+	long ret = ioctl(m->vcpu->fd, cmd, arg);
 
 	return ret == -1 ? -errno : ret;
 }
@@ -1532,11 +1484,11 @@ void mte_vm_fetch_dirty_log(struct mte_vm *m, unsigned long *bitmap)
 void mte_guest_start(struct mte_vm *m, mte_guest_function function, u64 arg0,
 		     u64 arg1, u64 arg2, u64 arg3)
 {
-	set_reg(m, CORE_REG(regs.regs[0]), arg0);
-	set_reg(m, CORE_REG(regs.regs[1]), arg1);
-	set_reg(m, CORE_REG(regs.regs[2]), arg2);
-	set_reg(m, CORE_REG(regs.regs[3]), arg3);
-	set_reg(m, CORE_REG(regs.regs[4]), (uintptr_t)function);
+	write_reg(m, CORE_REG(regs.regs[0]), arg0);
+	write_reg(m, CORE_REG(regs.regs[1]), arg1);
+	write_reg(m, CORE_REG(regs.regs[2]), arg2);
+	write_reg(m, CORE_REG(regs.regs[3]), arg3);
+	write_reg(m, CORE_REG(regs.regs[4]), (uintptr_t)function);
 }
 
 struct mte_stop mte_guest_run(struct mte_vm *m)
@@ -1596,8 +1548,8 @@ struct mte_stop mte_guest_try(struct mte_vm *m, mte_guest_function function,
 	struct mte_stop stop;
 
 	mte_guest_settle(m);
-	entry_pstate = get_reg(m, CORE_REG(regs.pstate));
-	entry_sp = get_reg(m, CORE_REG(sp_el1));
+	entry_pstate = read_reg(m, CORE_REG(regs.pstate));
+	entry_sp = read_reg(m, CORE_REG(sp_el1));
 
 	mte_guest_start(m, function, arg0, arg1, 0, 0);
 	stop = mte_guest_run(m);
@@ -1605,12 +1557,12 @@ struct mte_stop mte_guest_try(struct mte_vm *m, mte_guest_function function,
 		return stop;
 
 	if (pstate)
-		*pstate = get_reg(m, CORE_REG(regs.pstate));
+		*pstate = read_reg(m, CORE_REG(regs.pstate));
 	/* Back to where every call starts */
 	mte_guest_settle(m);
-	set_reg(m, CORE_REG(regs.pc), (uintptr_t)mte_guest_entry);
-	set_reg(m, CORE_REG(regs.pstate), entry_pstate);
-	set_reg(m, CORE_REG(sp_el1), entry_sp);
+	write_reg(m, CORE_REG(regs.pc), (uintptr_t)mte_guest_entry);
+	write_reg(m, CORE_REG(regs.pstate), entry_pstate);
+	write_reg(m, CORE_REG(sp_el1), entry_sp);
 	mte_guest_run(m);
 
 	return stop;

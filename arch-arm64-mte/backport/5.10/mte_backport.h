@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the tests use of newer headers; an assembler file is built with them. */
+#if !defined(_MTE_BACKPORT_H) && !defined(__ASSEMBLER__)
+#define _MTE_BACKPORT_H
+
+#define _GNU_SOURCE
+#include <linux/userfaultfd.h>
+#include <sys/mman.h>
+
+#include "kselftest.h"
+
+#ifndef ARRAY_SIZE
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+#ifndef UFFDIO_MOVE
+struct uffdio_move {
+	__u64 dst;
+	__u64 src;
+	__u64 len;
+	__u64 mode;
+	__s64 move;
+};
+
+#define UFFD_FEATURE_MOVE	0x10000
+#define UFFDIO_MOVE		_IOWR(UFFDIO, 0x05, struct uffdio_move)
+#endif
+
+#endif /* _MTE_BACKPORT_H */

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What lib/aarch64/mte.c uses of a newer library */
+#ifndef SELFTEST_KVM_MTE_LIBRARY_BACKPORT_H
+#define SELFTEST_KVM_MTE_LIBRARY_BACKPORT_H
+
+#define _GNU_SOURCE
+#include <linux/compiler.h>
+
+#include "kselftest.h"
+#include "kvm_util.h"
+
+static inline void kvm_arch_vm_finalize_vcpus(struct kvm_vm *vm)
+{
+}
+
+#undef ksft_finished
+static inline void __noreturn ksft_finished(void)
+{
+	bool done = ksft_get_pass_cnt() + ksft_get_xskip_cnt() == ksft_plan;
+
+	exit(done ? ksft_exit_pass() : ksft_exit_fail());
+}
+
+#endif /* SELFTEST_KVM_MTE_LIBRARY_BACKPORT_H */
