@@ -289,7 +289,8 @@ overlay() {
 	esac
 	# What only this base needs
 	if [ -d "$area/backport/$base" ]; then
-		find "$area/backport/$base" -type f | sort | sed "s|.*/backport/$base/\(.*\)|& $tree/\1|"
+		find "$area/backport/$base" -type f | sort |
+			sed "s|.*/backport/$base/\(.*\)|& $tree/\1|"
 	fi
 }
 overlays() {
