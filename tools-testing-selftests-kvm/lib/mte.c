@@ -289,6 +289,7 @@ static void set_stop_handler(void (*handler)(int signal))
 
 	sigaction(SIGHUP, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGPIPE, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 }
 
