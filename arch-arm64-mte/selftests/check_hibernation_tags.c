@@ -138,21 +138,9 @@ static bool create_areas(void)
 	       send_to_swap(&a[SWAPPED]);
 }
 
-/* The chosen one of the modes in /sys/power/disk is in brackets. */
 static void remember_mode(void)
 {
-	FILE *f = fopen(POWER "disk", "r");
-	char modes[128] = "";
-	char *mode;
-
-	if (!f)
-		return;
-	if (fgets(modes, sizeof(modes), f)) {
-		mode = strchr(modes, '[');
-		if (mode)
-			sscanf(mode, "[%31[^]]", old_mode);
-	}
-	fclose(f);
+	snprintf(old_mode, sizeof(old_mode), "%s", read_choice(POWER "disk"));
 }
 
 static const char *set_up(void)

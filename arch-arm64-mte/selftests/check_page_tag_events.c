@@ -42,12 +42,15 @@
 #define STALE_TAG	0xd
 #define HUGETLB_PAGES	6
 #define KSM		"/sys/kernel/mm/ksm/"
+#define MTHP		THP_SETTINGS "hugepages-64kB/enabled"
 
 static long ksm_run, ksm_pages_to_scan, ksm_sleep, ksm_zero_pages;
+static char old_mthp[32];
 
 static const char *set_up(void)
 {
 	grow_hugetlb_pool(HUGETLB_PAGES);
+	snprintf(old_mthp, sizeof(old_mthp), "%s", read_choice(MTHP));
 	ksm_run = read_number(KSM "run");
 	ksm_pages_to_scan = read_number(KSM "pages_to_scan");
 	ksm_sleep = read_number(KSM "sleep_millisecs");
@@ -58,6 +61,8 @@ static const char *set_up(void)
 static void tear_down(void)
 {
 	restore_hugetlb_pool();
+	if (old_mthp[0])
+		write_text(MTHP, old_mthp);
 	if (ksm_run < 0)
 		return;
 	write_number(KSM "run", ksm_run);
@@ -182,8 +187,6 @@ static bool test_mprotect(const struct test *test)
 }
 
 /* The same on anonymous memory in folios of 64 KiB, where the kernel has them */
-#define MTHP	"/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled"
-
 static const char *no_mthp(const struct test *test)
 {
 	return access(MTHP, W_OK) ? "no transparent huge pages of 64 KiB" : NULL;
@@ -202,10 +205,10 @@ static bool test_mprotect_mthp(const struct test *test)
 	if (!a.mem || !write_text(MTHP, "always"))
 		return false;
 	area_fill_data(&a);
-	write_text(MTHP, "never");
+	write_text(MTHP, old_mthp);
 	area_fill_tags(&a);
 	if (!(page_flags(a.mem + page_size()) & KPAGEFLAGS_TAIL)) {
-		ksft_print_msg("no large folio was allocated\n");
+		proves_nothing("no large folio was allocated");
 		return false;
 	}
 	for (step = page_size(); step < size; step *= 2) {

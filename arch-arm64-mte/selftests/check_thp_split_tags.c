@@ -57,7 +57,7 @@ static char *map_huge_page(void)
 	}
 	memset(p, 0x5a, huge);
 	if (!is_thp_tail(p + huge - page_size())) {
-		ksft_print_msg("no huge page was allocated\n");
+		proves_nothing("no huge page was allocated");
 		return NULL;
 	}
 	return p;
@@ -194,7 +194,7 @@ static bool shared_tags_survive(bool *split)
 		return false;
 	memset(p, 0x5a, huge);
 	if (!is_one_huge_page(p, huge)) {
-		ksft_print_msg("no huge page was allocated\n");
+		proves_nothing("no huge page was allocated");
 		return false;
 	}
 	tagged = mmap(NULL, part, TAGGED, MAP_SHARED, fd, huge - part);
@@ -386,15 +386,9 @@ static char old_shmem_enabled[32];
 
 static const char *set_up(void)
 {
-	char line[128] = "";
-	FILE *f;
-
 	huge = thp_size();
-	f = fopen(SHMEM_ENABLED, "r");
-	if (f && fgets(line, sizeof(line), f))
-		sscanf(line, "%*[^[][%31[^]]", old_shmem_enabled);
-	if (f)
-		fclose(f);
+	snprintf(old_shmem_enabled, sizeof(old_shmem_enabled), "%s",
+		 read_choice(SHMEM_ENABLED));
 	write_text(SHMEM_ENABLED, "advise");
 	return NULL;
 }

@@ -94,6 +94,28 @@ static inline bool write_number(const char *path, unsigned long value)
 	return write_text(path, text);
 }
 
+/*
+ * The chosen one of the words in a file of sysfs is in brackets. Returns it
+ * in memory that the next call overwrites; "" if there is none.
+ */
+static inline const char *read_choice(const char *path)
+{
+	static char line[128];
+	FILE *f = fopen(path, "r");
+	char *start = NULL;
+
+	if (!f)
+		return "";
+	if (fgets(line, sizeof(line), f))
+		start = strchr(line, '[');
+	fclose(f);
+	if (!start)
+		return "";
+	start++;
+	start[strcspn(start, "]")] = '\0';
+	return start;
+}
+
 /* Read a byte, for the page fault's sake */
 static inline void touch(const char *addr)
 {
@@ -237,14 +259,9 @@ static inline unsigned long page_flags(const void *addr)
 static inline size_t thp_size(void)
 {
 	long size = read_number(THP_SETTINGS "hpage_pmd_size");
-	FILE *f = fopen(THP_SETTINGS "enabled", "r");
-	char line[64] = "";
 
-	if (!f)
+	if (!strcmp(read_choice(THP_SETTINGS "enabled"), "never"))
 		return 0;
-	if (!fgets(line, sizeof(line), f) || strstr(line, "[never]"))
-		size = 0;
-	fclose(f);
 	return size > 0 ? size : 0;
 }
 
@@ -641,6 +658,7 @@ static inline void set_stop_handler(void (*handler)(int signal))
 
 	sigaction(SIGHUP, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGPIPE, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 }
 

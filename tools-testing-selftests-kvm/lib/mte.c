@@ -291,6 +291,7 @@ static void set_stop_handler(void (*handler)(int signal))
 
 	sigaction(SIGHUP, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGPIPE, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 }
 
