@@ -14,7 +14,7 @@ export IMAGE DEB MODULES CONFIG EXPECT
 	mbox export dist watch shell qemu test test-all clean help setup
 
 run: image	## (default) build BASE with its series, boot it, run all tests
-	@scripts/run $(BASE) $(VARIANT)
+	@scripts/run-tests $(BASE) $(VARIANT)
 
 compare: setup	## run the tests on vanilla and patched kernel, print one table
 	@$(MAKE) -s image BASE=$(BASE) VANILLA=1
@@ -33,7 +33,7 @@ vng: setup	## run the tests with virtme-ng instead
 	@scripts/fetch $(BASE)
 	@scripts/apply $(if $(filter vanilla,$(VARIANT)),--if-any) $(BASE)
 	@VNG=1 scripts/build $(BASE) $(VARIANT)
-	@scripts/tests $(BASE)
+	@scripts/build-tests $(BASE)
 	@scripts/vng $(BASE) $(VARIANT)
 
 probe: setup	## which known bugs has a kernel not built here? IMAGE=path or DEB=package
@@ -46,7 +46,7 @@ image: setup	## build kernel and initramfs only
 	@scripts/fetch $(BASE)
 	@scripts/apply $(if $(filter vanilla,$(VARIANT)),--if-any) $(BASE)
 	@scripts/build $(BASE) $(VARIANT)
-	@scripts/tests $(BASE)
+	@scripts/build-tests $(BASE)
 	@scripts/image $(BASE) $(VARIANT)
 
 tree: setup	## a git tree with the series as commits, to hack on
@@ -89,10 +89,10 @@ qemu:		## print the QEMU command of the test VM
 	@scripts/qemu --command
 
 test:		## every check of this repository that CI runs
-	@scripts/test
+	@scripts/test-repository
 
 test-all:	## the same, and all that takes longer
-	@scripts/test --all
+	@scripts/test-repository --all
 
 setup:		## install the tools that are missing (Debian, root)
 	@scripts/setup
