@@ -686,14 +686,15 @@ static bool thp_is_off(void)
  */
 static void use_up_unmovable_memory(void)
 {
-	static char zeros[1 << 20];
-	int fd = mte_open_file(0);
-	int mib = 16 << verdict->runs;
+	int mib = 16 << verdict->runs, fd = mte_open_file(0);
+	const size_t size = 1 << 20;
+	char *zeros = calloc(1, size);
 
 	/* Not the last memory of the machine */
 	for (; mib && mte_free_memory() > MEMORY_RESERVE; mib--)
-		if (write(fd, zeros, sizeof(zeros)) < 0)
+		if (write(fd, zeros, size) < 0)
 			mte_skip("no memory for a file: %s", strerror(errno));
+	free(zeros);
 }
 
 static void *map_backing(enum mte_backing backing, size_t size)
