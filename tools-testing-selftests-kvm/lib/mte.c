@@ -1123,15 +1123,17 @@ int mte_open_file(size_t size)
 
 	if (!mkdtemp(dir))
 		mte_die("no directory: %s", strerror(errno));
-	if (mount("none", dir, "ramfs", 0, NULL))
-		mte_skip("cannot mount ramfs: %s", strerror(errno));
+	if (mount("none", dir, "ramfs", 0, NULL)) {
+		rmdir(dir);
+		mte_skip("cannot mount ramfs");
+	}
 	snprintf(path, sizeof(path), "%s/file", dir);
 	fd = open(path, O_RDWR | O_CREAT, 0600);
-	if (fd < 0 || ftruncate(fd, size))
-		mte_die("no file: %s", strerror(errno));
 	/* It lives as long as it is mapped. */
 	umount2(dir, MNT_DETACH);
 	rmdir(dir);
+	if (fd < 0 || ftruncate(fd, size))
+		mte_die("no file: %s", strerror(errno));
 
 	return fd;
 }
