@@ -104,7 +104,7 @@ static int initialiser(void *arg)
 	enum way way = w->sides->child;
 	char *page;
 
-	run_on_cpu(1);
+	bind_to_cpu(0, 1);
 	page = map_page(w, w->space, way);
 	return page != MAP_FAILED && meet(w) && make_tagged(page, way) ? 0 : 1;
 }
@@ -232,7 +232,7 @@ static int make_private_page_tagged(void *arg)
 {
 	struct window *w = arg;
 
-	run_on_cpu(1);
+	bind_to_cpu(0, 1);
 	return meet(w) && make_tagged(w->space, BY_MPROTECT) ? 0 : 1;
 }
 

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -26,6 +25,7 @@
 #include <sys/wait.h>
 
 #include "kselftest.h"
+#include "mte_race_window.h"
 
 #define BIT_OF_LONG(n)	(1UL << (n))
 
@@ -49,15 +49,6 @@ static inline size_t granules_per_page(void)
 static inline bool cpu_has_mte(void)
 {
 	return getauxval(AT_HWCAP2) & HWCAP2_MTE;
-}
-
-static inline void run_on_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
 }
 
 /* The number in a file of proc or sysfs; -1 if it cannot be read */
@@ -704,7 +695,7 @@ static inline void run_tests(const struct test *tests, size_t nr,
 	 * Pages on their way to the LRU lists are with the CPU that touched
 	 * them, where MADV_PAGEOUT on another one does not find them.
 	 */
-	run_on_cpu(0);
+	bind_to_cpu(0, 0);
 	setbuf(stdout, NULL);
 	ksft_print_header();
 	ksft_set_plan(nr);

@@ -1197,20 +1197,20 @@ bool mte_is_flagged(const void *addr)
 
 void mte_page_out(void *addr, size_t length)
 {
-	int tries, cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	int tries, cpus = 1;
 	size_t i, in, pages = length / MTE_PAGE;
 	u8 *resident = malloc(pages);
-	cpu_set_t all, one;
+	cpu_set_t all;
 
+	while (usable_cpu(cpus) >= 0)
+		cpus++;
 	sched_getaffinity(0, sizeof(all), &all);
 	/*
 	 * A page may be in use for a moment, or still be on its way to the lists
 	 * that reclaim looks at. There each CPU puts its own pages only.
 	 */
 	for (tries = 0; tries < 100; tries++) {
-		CPU_ZERO(&one);
-		CPU_SET(tries % cpus, &one);
-		sched_setaffinity(0, sizeof(one), &one);
+		bind_to_cpu(0, tries % cpus);
 		if (madvise(addr, length, MADV_PAGEOUT))
 			mte_die("MADV_PAGEOUT: %s", strerror(errno));
 		if (mincore(addr, length, resident))
@@ -1333,11 +1333,7 @@ pid_t mte_thread_id(void)
 
 static void pin_to_cpu(int cpu)
 {
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
+	if (!bind_to_cpu(0, cpu))
 		mte_skip("this race needs two CPUs");
 }
 
