@@ -7,7 +7,8 @@
  * - copy-on-write after fork(), by parent and child, and of a file's pages by
  *   a private mapping that has no PROT_MTE when it happens
  * - mprotect() of many different parts, back and forth
- * - migration to another page frame (MADV_SOFT_OFFLINE)
+ * - migration to another page frame (MADV_SOFT_OFFLINE; the old one is lost to
+ *   the machine, so MTE_TEST_SOFT_OFFLINE has to be set in the environment)
  * - the collapse of small pages into a huge page, when only some of them have
  *   tags (MADV_COLLAPSE)
  * - same-page merging (KSM): pages with the same data and tags are not merged,
@@ -254,6 +255,8 @@ static const char *no_soft_offline(const struct test *test)
 {
 	if (geteuid())
 		return "needs root";
+	if (!getenv("MTE_TEST_SOFT_OFFLINE"))
+		return "costs memory for good; set MTE_TEST_SOFT_OFFLINE to run it";
 	/* An unknown advice is refused before the length is looked at. */
 	if (madvise(NULL, 0, MADV_SOFT_OFFLINE))
 		return "kernel without MADV_SOFT_OFFLINE";

@@ -1232,6 +1232,8 @@ void mte_migrate_page(void *addr)
 	u64 pfn = mte_pfn(addr);
 	int tries, err = EBUSY;
 
+	if (!getenv("MTE_TEST_SOFT_OFFLINE"))
+		mte_skip("costs memory for good; set MTE_TEST_SOFT_OFFLINE to run it");
 	/* A page may be in use for a moment. */
 	for (tries = 0; tries < 100 && (err == EBUSY || err == EAGAIN); tries++) {
 		err = madvise(addr, MTE_PAGE, MADV_SOFT_OFFLINE) ? errno : 0;
