@@ -133,6 +133,8 @@ static bool let_go(const struct window *w, pid_t child)
 	char c;
 	int error;
 
+	/* A child that ends early is the end of the file. */
+	close(w->ready[1]);
 	if (read(w->ready[0], &c, 1) != 1)
 		return false;
 	error = race_window_arm(CLEAR_TAGS, child, HOLD_US);
@@ -167,7 +169,6 @@ static void window_close(struct window *w)
 {
 	race_window_disarm();
 	close(w->ready[0]);
-	close(w->ready[1]);
 	close(w->go[0]);
 	close(w->go[1]);
 	close(w->fd);

@@ -639,7 +639,7 @@ static inline void stop_test(int signal)
 {
 	test_stopped_by = signal;
 	if (test_process > 0)
-		kill(test_process, SIGKILL);
+		kill(-test_process, SIGKILL);
 }
 
 /* Whoever stops us wants the system back as it was. */
@@ -661,6 +661,9 @@ static inline int run_in_child(const struct test *test)
 
 	for (test_attempt = 0; test_attempt < MAX_ATTEMPTS; test_attempt++) {
 		child = fork();
+		/* With all that it starts it can be stopped at once. */
+		if (child >= 0)
+			setpgid(child, 0);
 		if (!child) {
 			set_stop_handler(SIG_DFL);
 			in_test = true;
@@ -671,6 +674,10 @@ static inline int run_in_child(const struct test *test)
 			stop_test(test_stopped_by);
 		code = child_exit_code(child);
 		test_process = 0;
+		if (child > 0)
+			kill(-child, SIGKILL);
+		if (race_window_loaded())
+			race_window_disarm();
 		if (code != PROVES_NOTHING || test_stopped_by)
 			break;
 	}
@@ -717,6 +724,8 @@ static inline void run_tests(const struct test *tests, size_t nr,
 			why = tests[i].missing(&tests[i]);
 		if (!why)
 			code = run_in_child(&tests[i]);
+		if (test_stopped_by)
+			break;
 		if (code == PROVES_NOTHING)
 			why = *test_is_void;
 		if (why)

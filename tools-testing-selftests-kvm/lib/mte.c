@@ -281,7 +281,7 @@ static void stop_case(int signal)
 {
 	stopped_by = signal;
 	if (case_process > 0)
-		kill(case_process, SIGKILL);
+		kill(-case_process, SIGKILL);
 }
 
 /* Whoever stops us wants the system back as it was. */
@@ -310,6 +310,9 @@ static int run_in_child(const struct mte_case *c)
 	fflush(stdout);
 
 	pid = fork();
+	/* With all that it starts it can be stopped at once. */
+	if (pid >= 0)
+		setpgid(pid, 0);
 	if (!pid) {
 		set_stop_handler(SIG_DFL);
 		alarm(CASE_TIMEOUT_S);
@@ -327,6 +330,7 @@ static int run_in_child(const struct mte_case *c)
 			ksft_exit_fail_msg("cannot wait for a process: %s\n",
 					   strerror(errno));
 	case_process = 0;
+	kill(-pid, SIGKILL);
 
 	/* What a process that died in the middle of things left behind */
 	if (race_window_loaded())
@@ -1104,8 +1108,10 @@ int mte_open_file(size_t size)
 
 	if (!mkdtemp(dir))
 		mte_die("no directory: %s", strerror(errno));
-	if (mount("none", dir, "ramfs", 0, NULL))
-		mte_skip("cannot mount ramfs: %s", strerror(errno));
+	if (mount("none", dir, "ramfs", 0, NULL)) {
+		rmdir(dir);
+		mte_skip("cannot mount ramfs");
+	}
 	snprintf(path, sizeof(path), "%s/file", dir);
 	fd = open(path, O_RDWR | O_CREAT, 0600);
 	if (fd < 0 || ftruncate(fd, size))
