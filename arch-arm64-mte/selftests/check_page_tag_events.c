@@ -190,7 +190,9 @@ static bool test_mprotect(const struct test *test)
 /* The same on anonymous memory in folios of 64 KiB, where the kernel has them */
 static const char *no_mthp(const struct test *test)
 {
-	return access(MTHP, W_OK) ? "no transparent huge pages of 64 KiB" : NULL;
+	if (access(MTHP, F_OK))
+		return "no transparent huge pages of 64 KiB";
+	return access(MTHP, W_OK) ? "needs root to have huge pages of 64 KiB" : NULL;
 }
 
 static bool test_mprotect_mthp(const struct test *test)
@@ -485,8 +487,10 @@ static bool test_ksm(const struct test *test)
 
 static const char *no_ksm(const struct test *test)
 {
-	if (geteuid() || access(KSM "run", W_OK))
+	if (access(KSM "run", F_OK))
 		return "no KSM";
+	if (access(KSM "run", W_OK))
+		return "needs root to switch KSM on";
 	return no_kpageflags(test);
 }
 
@@ -580,7 +584,7 @@ static const char *no_userfaultfd(const struct test *test)
 	int fd = open_userfaultfd(0);
 
 	if (fd < 0)
-		return "no userfaultfd";
+		return errno == EPERM ? "userfaultfd is not allowed" : "no userfaultfd";
 	close(fd);
 	if (test->arg != &request_move)
 		return NULL;
