@@ -42,7 +42,7 @@ usage_error() { say "error: $*; see scripts/$self --help"; exit 2; }
 for arg in V VANILLA CHECKS NVHE BENCH VNG REUSE; do
 	if [ "${!arg:-}" = 0 ]; then unset "$arg"; fi
 done
-for arg in JOBS VMS TIMEOUT BUDGET; do
+for arg in JOBS VMS SMP TIMEOUT BUDGET; do
 	case ${!arg:-0} in *[!0-9]*) die "$arg=${!arg} is no number" ;; esac
 done
 

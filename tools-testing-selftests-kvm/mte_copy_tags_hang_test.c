@@ -130,7 +130,7 @@ static void let_page_come(struct late_page *page, u64 pattern)
  */
 struct job {
 	void (*work)(struct job *job);
-	/* The CPU to do it on: the one that may spin should not be ours, 0 */
+	/* The CPU to do it on, as bind_to_cpu(): the one that may spin is not ours, 0 */
 	int cpu;
 	struct mte_vm *m;
 	u64 ipa;
@@ -144,20 +144,10 @@ struct job {
 	pthread_t thread;
 };
 
-static bool set_cpu(pid_t tid, int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-
-	return !sched_setaffinity(tid, sizeof(set), &set);
-}
-
 /* One of them spins where things go wrong; that should not be ours. */
 static void need_two_cpus(void)
 {
-	if (!set_cpu(0, 1) || !set_cpu(0, 0))
+	if (!bind_to_cpu(0, 1) || !bind_to_cpu(0, 0))
 		mte_skip("this needs two CPUs");
 }
 
@@ -165,7 +155,7 @@ static void *job_main(void *arg)
 {
 	struct job *job = arg;
 
-	if (!set_cpu(0, job->cpu))
+	if (!bind_to_cpu(0, job->cpu))
 		mte_die("cannot choose a CPU");
 	job->tid = mte_thread_id();
 	job->work(job);
@@ -299,7 +289,7 @@ static void vcpu_on_same_cpu(const struct mte_case *c)
 	if (!mte_expect(await(&copy.done, PATIENCE_S - HEAD_START_S),
 			"COPY_TAGS and the vCPU on one CPU are stuck")) {
 		/* It may go on elsewhere, where no one spins. */
-		set_cpu(copy.tid, 0);
+		bind_to_cpu(copy.tid, 0);
 		ksft_print_msg("COPY_TAGS moves to another CPU\n");
 	}
 	expect_end(&copy, "afterwards");
@@ -381,7 +371,7 @@ static void process_touches(const struct mte_case *c)
 	if (!pid) {
 		char *mem = map_with_mte(fd);
 
-		set_cpu(0, 1);
+		bind_to_cpu(0, 1);
 		if (!await(&shared->go, 2 * PATIENCE_S))
 			_exit(1);
 		READ_ONCE(*mem);
@@ -575,7 +565,7 @@ static void alias_of_the_page(const struct mte_case *c)
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
-		set_cpu(0, 1);
+		bind_to_cpu(0, 1);
 		copy_from_alias(shared, c->arg);
 	}
 	if (pid < 0)

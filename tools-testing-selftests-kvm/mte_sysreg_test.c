@@ -527,16 +527,6 @@ static void injected_exception(const struct mte_case *c)
  * Switching
  */
 
-static void pin_to_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		mte_die("cannot run on CPU %d", cpu);
-}
-
 /*
  * The VMM may get tags of 1 only, and looks at tag checks later. What a guest
  * has in GCR_EL1 and TFSRE0_EL1 must not be seen here.
@@ -646,9 +636,9 @@ static void take_turns(const struct mte_case *c)
 
 	use_mte_in_vmm();
 	for (round = 0; round < ROUNDS; round++) {
-		/* One CPU for a while, then the other one */
+		/* One CPU for a while, then the other one, if there are two */
 		if (round % 64 == 0)
-			pin_to_cpu(round / 64 % 2);
+			bind_to_cpu(0, round / 64 % 2);
 
 		set_values(with[round % 2], round);
 		call_guest(without, do_nothing, 0, 0, "VM without MTE");
@@ -724,7 +714,7 @@ static void *runner_main(void *arg)
 	long before, all = 0;
 	unsigned int i;
 
-	pin_to_cpu(0);
+	bind_to_cpu(0, 0);
 	if (!r->m)
 		use_mte_in_vmm();
 	for (i = 0; i < GUEST_CALLS ||

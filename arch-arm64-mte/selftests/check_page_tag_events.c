@@ -7,7 +7,8 @@
  * - copy-on-write after fork(), by parent and child, and of a file's pages by
  *   a private mapping that has no PROT_MTE when it happens
  * - mprotect() of many different parts, back and forth
- * - migration to another page frame (MADV_SOFT_OFFLINE)
+ * - migration to another page frame (MADV_SOFT_OFFLINE; the old one is lost to
+ *   the machine, so MTE_TEST_SOFT_OFFLINE has to be set in the environment)
  * - the collapse of small pages into a huge page, when only some of them have
  *   tags (MADV_COLLAPSE)
  * - same-page merging (KSM): pages with the same data and tags are not merged,
@@ -189,7 +190,9 @@ static bool test_mprotect(const struct test *test)
 /* The same on anonymous memory in folios of 64 KiB, where the kernel has them */
 static const char *no_mthp(const struct test *test)
 {
-	return access(MTHP, W_OK) ? "no transparent huge pages of 64 KiB" : NULL;
+	if (access(MTHP, F_OK))
+		return "no transparent huge pages of 64 KiB";
+	return access(MTHP, W_OK) ? "needs root to have huge pages of 64 KiB" : NULL;
 }
 
 static bool test_mprotect_mthp(const struct test *test)
@@ -254,6 +257,8 @@ static const char *no_soft_offline(const struct test *test)
 {
 	if (geteuid())
 		return "needs root";
+	if (!getenv("MTE_TEST_SOFT_OFFLINE"))
+		return "costs memory for good; set MTE_TEST_SOFT_OFFLINE to run it";
 	/* An unknown advice is refused before the length is looked at. */
 	if (madvise(NULL, 0, MADV_SOFT_OFFLINE))
 		return "kernel without MADV_SOFT_OFFLINE";
@@ -482,8 +487,10 @@ static bool test_ksm(const struct test *test)
 
 static const char *no_ksm(const struct test *test)
 {
-	if (geteuid() || access(KSM "run", W_OK))
+	if (access(KSM "run", F_OK))
 		return "no KSM";
+	if (access(KSM "run", W_OK))
+		return "needs root to switch KSM on";
 	return no_kpageflags(test);
 }
 
@@ -577,7 +584,7 @@ static const char *no_userfaultfd(const struct test *test)
 	int fd = open_userfaultfd(0);
 
 	if (fd < 0)
-		return "no userfaultfd";
+		return errno == EPERM ? "userfaultfd is not allowed" : "no userfaultfd";
 	close(fd);
 	if (test->arg != &request_move)
 		return NULL;

@@ -214,7 +214,7 @@ static int victim(struct slot *slot, int ready, int go)
 	pid_t reader;
 	char c = 0;
 
-	run_on_cpu(1);
+	bind_to_cpu(0, 1);
 	if (!area_map(&a, ANON, 1, PLAIN))
 		return 1;
 	a.mem[0] = 1;

@@ -104,7 +104,7 @@ static int initialiser(void *arg)
 	enum way way = w->sides->child;
 	char *page;
 
-	run_on_cpu(1);
+	bind_to_cpu(0, 1);
 	page = map_page(w, w->space, way);
 	return page != MAP_FAILED && meet(w) && make_tagged(page, way) ? 0 : 1;
 }
@@ -133,6 +133,8 @@ static bool let_go(const struct window *w, pid_t child)
 	char c;
 	int error;
 
+	/* A child that ends early is the end of the file. */
+	close(w->ready[1]);
 	if (read(w->ready[0], &c, 1) != 1)
 		return false;
 	error = race_window_arm(CLEAR_TAGS, child, HOLD_US);
@@ -167,7 +169,6 @@ static void window_close(struct window *w)
 {
 	race_window_disarm();
 	close(w->ready[0]);
-	close(w->ready[1]);
 	close(w->go[0]);
 	close(w->go[1]);
 	close(w->fd);
@@ -232,7 +233,7 @@ static int make_private_page_tagged(void *arg)
 {
 	struct window *w = arg;
 
-	run_on_cpu(1);
+	bind_to_cpu(0, 1);
 	return meet(w) && make_tagged(w->space, BY_MPROTECT) ? 0 : 1;
 }
 

@@ -41,6 +41,7 @@
 #include "mte_race_window.h"
 
 #define STALE_TAG	0xd
+#define SPLIT_HUGE_PAGES	"/sys/kernel/debug/split_huge_pages"
 
 static size_t huge;
 
@@ -63,17 +64,15 @@ static char *map_huge_page(void)
 	return p;
 }
 
-/* Splits all huge pages that the kernel can split at this time */
-static bool split_all(void)
+/* Splits the huge page whose second half is still mapped */
+static bool split_rest(const char *p)
 {
-	int fd = open("/sys/kernel/debug/split_huge_pages", O_WRONLY);
-	bool ok;
+	char text[80];
 
-	if (fd < 0)
-		return false;
-	ok = write(fd, "1", 1) == 1;
-	close(fd);
-	return ok;
+	snprintf(text, sizeof(text), "%d,%p,%p", getpid(), p + huge / 2, p + huge);
+	/* Without ranges: all huge pages of the machine */
+	return write_text(SPLIT_HUGE_PAGES, text) ||
+	       (errno == EINVAL && write_text(SPLIT_HUGE_PAGES, "1"));
 }
 
 static bool split_by_advice(char *p, int advice)
@@ -104,12 +103,12 @@ static bool split_by_free(char *p)
 
 static bool split_after_dontneed(char *p)
 {
-	return !madvise(p, huge / 2, MADV_DONTNEED) && split_all();
+	return !madvise(p, huge / 2, MADV_DONTNEED) && split_rest(p);
 }
 
 static bool split_by_unmap(char *p)
 {
-	return !munmap(p, huge / 2) && split_all();
+	return !munmap(p, huge / 2) && split_rest(p);
 }
 
 /* How to split the huge page at @p */
@@ -323,7 +322,7 @@ static const char *no_huge_pages(const struct test *test)
 		return "cannot read " KPAGEFLAGS;
 	if (way && (way->split == split_after_dontneed ||
 		    way->split == split_by_unmap) &&
-	    access("/sys/kernel/debug/split_huge_pages", W_OK))
+	    access(SPLIT_HUGE_PAGES, W_OK))
 		return "no split_huge_pages in debugfs";
 	return NULL;
 }

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -26,6 +25,7 @@
 #include <sys/wait.h>
 
 #include "kselftest.h"
+#include "mte_race_window.h"
 
 #define BIT_OF_LONG(n)	(1UL << (n))
 
@@ -49,15 +49,6 @@ static inline size_t granules_per_page(void)
 static inline bool cpu_has_mte(void)
 {
 	return getauxval(AT_HWCAP2) & HWCAP2_MTE;
-}
-
-static inline void run_on_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
 }
 
 /* The number in a file of proc or sysfs; -1 if it cannot be read */
@@ -649,7 +640,7 @@ static inline void stop_test(int signal)
 {
 	test_stopped_by = signal;
 	if (test_process > 0)
-		kill(test_process, SIGKILL);
+		kill(-test_process, SIGKILL);
 }
 
 /* Whoever stops us wants the system back as it was. */
@@ -671,6 +662,9 @@ static inline int run_in_child(const struct test *test)
 
 	for (test_attempt = 0; test_attempt < MAX_ATTEMPTS; test_attempt++) {
 		child = fork();
+		/* With all that it starts it can be stopped at once. */
+		if (child >= 0)
+			setpgid(child, 0);
 		if (!child) {
 			set_stop_handler(SIG_DFL);
 			in_test = true;
@@ -681,6 +675,10 @@ static inline int run_in_child(const struct test *test)
 			stop_test(test_stopped_by);
 		code = child_exit_code(child);
 		test_process = 0;
+		if (child > 0)
+			kill(-child, SIGKILL);
+		if (race_window_loaded())
+			race_window_disarm();
 		if (code != PROVES_NOTHING || test_stopped_by)
 			break;
 	}
@@ -705,7 +703,7 @@ static inline void run_tests(const struct test *tests, size_t nr,
 	 * Pages on their way to the LRU lists are with the CPU that touched
 	 * them, where MADV_PAGEOUT on another one does not find them.
 	 */
-	run_on_cpu(0);
+	bind_to_cpu(0, 0);
 	setbuf(stdout, NULL);
 	ksft_print_header();
 	ksft_set_plan(nr);
@@ -727,6 +725,8 @@ static inline void run_tests(const struct test *tests, size_t nr,
 			why = tests[i].missing(&tests[i]);
 		if (!why)
 			code = run_in_child(&tests[i]);
+		if (test_stopped_by)
+			break;
 		if (code == PROVES_NOTHING)
 			why = *test_is_void;
 		if (why)

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,9 +68,39 @@ static inline bool race_window_loaded(void)
 	return !access(RACE_WINDOW_DIR "function", W_OK);
 }
 
+/*
+ * The CPU that is number @nth, from 0, of those that the program was allowed to
+ * use when it first asked; -1 if there are not so many
+ */
+static inline int usable_cpu(int nth)
+{
+	static cpu_set_t set;
+	int cpu;
+
+	if (!CPU_COUNT(&set))
+		sched_getaffinity(0, sizeof(set), &set);
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &set) && !nth--)
+			return cpu;
+	return -1;
+}
+
+/* Have thread @tid (0: this one) run there. Returns false if it cannot. */
+static inline bool bind_to_cpu(pid_t tid, int nth)
+{
+	int cpu = usable_cpu(nth);
+	cpu_set_t set;
+
+	if (cpu < 0)
+		return false;
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return !sched_setaffinity(tid, sizeof(set), &set);
+}
+
 static inline const char *race_window_missing(void)
 {
-	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+	if (usable_cpu(1) < 0)
 		return "needs two CPUs: one is stuck while a task is held";
 	if (!race_window_loaded())
 		return "race_window module not loaded (or debugfs not mounted)";

@@ -240,7 +240,10 @@ void mte_need_swap(void);
 void mte_swap_off(void);
 /* Swap out all of the VMM's range. */
 void mte_page_out(void *addr, size_t length);
-/* Migrate the VMM's page, which costs the old page frame for good. */
+/*
+ * Migrate the VMM's page, which costs the old page frame for good: skips the
+ * case unless MTE_TEST_SOFT_OFFLINE is set in the environment.
+ */
 void mte_migrate_page(void *addr);
 
 /* A number in a file of procfs or sysfs; what it was is put back at the end. */

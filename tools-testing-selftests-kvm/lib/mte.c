@@ -281,7 +281,7 @@ static void stop_case(int signal)
 {
 	stopped_by = signal;
 	if (case_process > 0)
-		kill(case_process, SIGKILL);
+		kill(-case_process, SIGKILL);
 }
 
 /* Whoever stops us wants the system back as it was. */
@@ -310,6 +310,9 @@ static int run_in_child(const struct mte_case *c)
 	fflush(stdout);
 
 	pid = fork();
+	/* With all that it starts it can be stopped at once. */
+	if (pid >= 0)
+		setpgid(pid, 0);
 	if (!pid) {
 		set_stop_handler(SIG_DFL);
 		alarm(CASE_TIMEOUT_S);
@@ -327,6 +330,7 @@ static int run_in_child(const struct mte_case *c)
 			ksft_exit_fail_msg("cannot wait for a process: %s\n",
 					   strerror(errno));
 	case_process = 0;
+	kill(-pid, SIGKILL);
 
 	/* What a process that died in the middle of things left behind */
 	if (race_window_loaded())
@@ -1218,20 +1222,20 @@ bool mte_is_flagged(const void *addr)
 
 void mte_page_out(void *addr, size_t length)
 {
-	int tries, cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	int tries, cpus = 1;
 	size_t i, in, pages = length / MTE_PAGE;
 	u8 *resident = malloc(pages);
-	cpu_set_t all, one;
+	cpu_set_t all;
 
+	while (usable_cpu(cpus) >= 0)
+		cpus++;
 	sched_getaffinity(0, sizeof(all), &all);
 	/*
 	 * A page may be in use for a moment, or still be on its way to the lists
 	 * that reclaim looks at. There each CPU puts its own pages only.
 	 */
 	for (tries = 0; tries < 100; tries++) {
-		CPU_ZERO(&one);
-		CPU_SET(tries % cpus, &one);
-		sched_setaffinity(0, sizeof(one), &one);
+		bind_to_cpu(0, tries % cpus);
 		if (madvise(addr, length, MADV_PAGEOUT))
 			mte_die("MADV_PAGEOUT: %s", strerror(errno));
 		if (mincore(addr, length, resident))
@@ -1253,6 +1257,8 @@ void mte_migrate_page(void *addr)
 	u64 pfn = mte_pfn(addr);
 	int tries, err = EBUSY;
 
+	if (!getenv("MTE_TEST_SOFT_OFFLINE"))
+		mte_skip("costs memory for good; set MTE_TEST_SOFT_OFFLINE to run it");
 	/* A page may be in use for a moment. */
 	for (tries = 0; tries < 100 && (err == EBUSY || err == EAGAIN); tries++) {
 		err = madvise(addr, MTE_PAGE, MADV_SOFT_OFFLINE) ? errno : 0;
@@ -1354,11 +1360,7 @@ pid_t mte_thread_id(void)
 
 static void pin_to_cpu(int cpu)
 {
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
+	if (!bind_to_cpu(0, cpu))
 		mte_skip("this race needs two CPUs");
 }
 
