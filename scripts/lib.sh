@@ -287,9 +287,9 @@ overlay() {
 		;;
 	*) die "no overlay is known as '$area'" ;;
 	esac
-	# What only this base needs
+	# What only this base needs; a file of several bases is a link to that of the oldest
 	if [ -d "$area/backport/$base" ]; then
-		find "$area/backport/$base" -type f | sort |
+		find -L "$area/backport/$base" -type f | sort |
 			sed "s|.*/backport/$base/\(.*\)|& $tree/\1|"
 	fi
 }
