@@ -262,6 +262,10 @@ special_vm() {
 	esac
 }
 
+# left_out KEY BASE PROGRAM: is it among those of series.cfg (slow, named) that are left
+# out unless TEST asks for them?
+left_out() { [ -z "${TEST:-}" ] && cfg "$2" "$1" | tr ' ' '\n' | grep -xF -e "${3#*:}" >/dev/null; }
+
 # overlay BASE AREA: "file in this repository, its place in the kernel tree",
 # a line each, for the folders whose new files a series adds; overlays: of all areas.
 overlay() {
