@@ -237,16 +237,22 @@ export GIT_COMMITTER_NAME=series GIT_COMMITTER_EMAIL=series GIT_COMMITTER_DATE='
 export GIT_AUTHOR_NAME=series GIT_AUTHOR_EMAIL=series GIT_AUTHOR_DATE='@0 +0000'
 
 # kernel_of BASE: sets $kernel, the suffix of what belongs to another kernel than the
-# usual one: VNG=1, CHECKS=1, CHECKS=hwtags, and NVHE=1 on a base that cannot choose when
-# it boots.
+# usual one: VNG=1, PAGES=16K|64K, CHECKS=1, CHECKS=hwtags, and NVHE=1 on a base that cannot
+# choose when it boots.
 kernel_of() {
+	local pages=''
+	case ${PAGES:-4K} in
+	4K) ;;
+	16K | 64K) pages=-${PAGES,,} ;;
+	*) die "PAGES=$PAGES is none of 4K, 16K and 64K" ;;
+	esac
 	case ${CHECKS:-} in
 	'') kernel='' ;;
 	1) kernel=-checks ;;
 	hwtags) kernel=-hwtags ;;
 	*) die "CHECKS=$CHECKS is neither 1 nor hwtags" ;;
 	esac
-	kernel=${VNG:+-vng}$kernel
+	kernel=${VNG:+-vng}$pages$kernel
 	if [ -n "${NVHE:-}" ] && [ "$(cfg "$1" nvhe)" = config ]; then kernel=$kernel-nvhe; fi
 }
 
