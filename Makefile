@@ -10,7 +10,7 @@ export V TEST REUSE KSRC PAGES CHECKS NVHE APPEND MACHINE CPU TIMEOUT VMS QEMU B
 export IMAGE DEB MODULES CONFIG EXPECT
 
 .NOTPARALLEL:
-.PHONY: run compare bench vng probe bundle image tree refresh litmus static bisect \
+.PHONY: run compare bench vng vmm probe bundle image tree refresh litmus static bisect \
 	mbox export dist watch shell qemu test test-all clean help setup
 
 run: image	## (default) build BASE with its series, boot it, run all tests
@@ -35,6 +35,10 @@ vng: setup	## run the tests with virtme-ng instead
 	@VNG=1 scripts/build $(BASE) $(VARIANT)
 	@scripts/build-tests $(BASE)
 	@scripts/vng $(BASE) $(VARIANT)
+
+vmm: image	## Debian's QEMU runs guests with MTE in the test VM
+	@scripts/setup --vng
+	@scripts/vmm $(BASE) $(VARIANT)
 
 probe: setup	## which known bugs has a kernel not built here? IMAGE=path or DEB=package
 	@BASE=$(BASE) scripts/probe

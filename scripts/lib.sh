@@ -268,6 +268,13 @@ special_vm() {
 	esac
 }
 
+# own BASE PROGRAM: is it the tree's own, not the series'?
+own() {
+	case " $(cfg "$1" kvmtests) " in *"/${2#*:} "*) return 0 ;; esac
+	[ "${2%%:*}" = arm64 ] && git -C "$BUILD/$1/vanilla/src" cat-file -e \
+		"HEAD:tools/testing/selftests/arm64/mte/${2#*:}.c" 2>/dev/null
+}
+
 # left_out KEY BASE PROGRAM: is it among those of series.cfg (slow, named) that are left
 # out unless TEST asks for them?
 left_out() { [ -z "${TEST:-}" ] && cfg "$2" "$1" | tr ' ' '\n' | grep -xF -e "${3#*:}" >/dev/null; }
