@@ -113,7 +113,7 @@ static void await_fault(struct late_page *page)
 
 static void let_page_come(struct late_page *page, u64 pattern)
 {
-	u8 content[MTE_PAGE] = {};
+	u8 *content = calloc(1, MTE_PAGE);
 	struct uffdio_copy copy = {
 		.dst = (uintptr_t)page->addr,
 		.src = (uintptr_t)content,
@@ -123,6 +123,7 @@ static void let_page_come(struct late_page *page, u64 pattern)
 	mte_fill_pattern(content, MTE_GRANULES_PER_PAGE, pattern);
 	if (ioctl(page->uffd, UFFDIO_COPY, &copy))
 		mte_die("UFFDIO_COPY: %s", strerror(errno));
+	free(content);
 }
 
 /*
@@ -454,14 +455,15 @@ static void slots_change(const struct mte_case *c)
 static struct late_page copy_late_guest_page(const struct mte_case *c,
 					     struct job *copy)
 {
-	static u8 tags[SIZE / MTE_GRANULE];
+	size_t nr = SIZE / MTE_GRANULE;
 	struct mte_vm *m = mte_vm_create(true);
 	struct late_page page;
+	u8 *tags = malloc(nr);
 
 	mte_vm_add_memory(m, c->backing, SIZE);
 	mte_guest_set_pattern(m, IPA, MTE_PAGE, OLD_TAGS);
 	page = let_page_be_late(mte_vm_hva(m) + MTE_PAGE);
-	mte_fill_pattern(tags, sizeof(tags), TAGS);
+	mte_fill_pattern(tags, nr, TAGS);
 	*copy = (struct job) {
 		.work = copy_tags, .m = m, .ipa = IPA, .length = SIZE,
 		.buffer = tags, .direction = c->arg,
@@ -474,7 +476,7 @@ static struct late_page copy_late_guest_page(const struct mte_case *c,
 
 static void guest_page_is_late(const struct mte_case *c)
 {
-	u8 want[SIZE / MTE_GRANULE] = {};
+	u8 *want = calloc(1, SIZE / MTE_GRANULE);
 	struct job copy;
 	struct late_page page = copy_late_guest_page(c, &copy);
 
@@ -485,7 +487,7 @@ static void guest_page_is_late(const struct mte_case *c)
 		return;
 	}
 	mte_fill_pattern(want, MTE_GRANULES_PER_PAGE, OLD_TAGS);
-	mte_expect(!memcmp(copy.buffer, want, sizeof(want)),
+	mte_expect(!memcmp(copy.buffer, want, SIZE / MTE_GRANULE),
 		   "other tags were read");
 }
 

@@ -77,7 +77,7 @@
 #define SECOND_SLOT	9
 #define TAGS_PER_PAGE	MTE_GRANULES_PER_PAGE
 
-/* Where in a page's 256 tags a buffer becomes inaccessible */
+/* Where in a page's tags, 256 at least, a buffer becomes inaccessible */
 #define TAGS_BEFORE_FAULT	100
 
 /* A copy of many pages, and where it may end: no multiple of anything likely */
@@ -149,7 +149,7 @@ static void expect_refused_both_ways(struct mte_vm *m, struct kvm_arm_copy_mte_t
 static void unaligned_ipa(const struct mte_case *c)
 {
 	struct mte_vm *m = create_vm_with_old_tags(c->backing);
-	static const u64 offsets[] = { 1, 16, 2048, 4095 };
+	const u64 offsets[] = { 1, 16, MTE_PAGE / 2, MTE_PAGE - 1 };
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_LEN(offsets); i++)
@@ -162,7 +162,9 @@ static void unaligned_ipa(const struct mte_case *c)
 static void unaligned_length(const struct mte_case *c)
 {
 	struct mte_vm *m = create_vm_with_old_tags(c->backing);
-	static const u64 lengths[] = { 1, 16, 256, 4095, 4097, 6144 };
+	const u64 lengths[] = {
+		1, 16, 256, MTE_PAGE - 1, MTE_PAGE + 1, MTE_PAGE * 3 / 2
+	};
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_LEN(lengths); i++)
@@ -232,7 +234,7 @@ static void length_above_int_max(const struct mte_case *c)
 	 * There is a hole behind the test memory. If the length is let through,
 	 * two pages are done in no time, however large it is.
 	 */
-	static const u64 lengths[] = {
+	const u64 lengths[] = {
 		(u64)INT_MAX + 1,
 		(u64)INT_MAX + 1 + MTE_PAGE,
 		1UL << 32,
@@ -401,19 +403,19 @@ static void expect_many_pages_done(struct mte_vm *m, u64 direction, u8 *tags,
 
 static void many_pages_up_to_hole(const struct mte_case *c)
 {
-	static u8 tags[MANY_PAGES * TAGS_PER_PAGE];
+	size_t i, nr = MANY_PAGES * TAGS_PER_PAGE;
 	struct mte_vm *m = create_vm(c->backing, SOME);
-	size_t i;
+	u8 *tags = malloc(nr);
 
 	mte_write_pattern(m, IPA, SOME, OLD_TAGS);
 	if (c->arg == WRITE)
-		mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
+		mte_fill_pattern(tags, nr, NEW_TAGS);
 	else
-		memset(tags, UNTOUCHED, sizeof(tags));
+		memset(tags, UNTOUCHED, nr);
 	expect_many_pages_done(m, c->arg, tags, SOME, SOME);
 	if (c->arg == WRITE)
 		return;
-	for (i = SOME_PAGES * TAGS_PER_PAGE; i < sizeof(tags); i++)
+	for (i = SOME_PAGES * TAGS_PER_PAGE; i < nr; i++)
 		if (!mte_expect(tags[i] == UNTOUCHED,
 				"byte %zu changed for the hole", i))
 			break;
@@ -433,14 +435,15 @@ static void many_pages_with_short_buffer(const struct mte_case *c)
 
 static void many_pages_up_to_one_not_writable(const struct mte_case *c)
 {
-	static u8 tags[MANY_PAGES * TAGS_PER_PAGE];
+	size_t nr = MANY_PAGES * TAGS_PER_PAGE;
 	struct mte_vm *m = create_vm(c->backing, MANY);
+	u8 *tags = malloc(nr);
 
 	mte_write_pattern(m, IPA, MANY, OLD_TAGS);
 	if (mprotect(mte_vm_hva(m) + SOME, MTE_PAGE, PROT_READ))
 		mte_die("mprotect: %s", strerror(errno));
 	expect_many_pages_done(m, READ, tags, MANY, MANY);
-	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
+	mte_fill_pattern(tags, nr, NEW_TAGS);
 	expect_many_pages_done(m, WRITE, tags, SOME, MANY);
 }
 
@@ -647,21 +650,25 @@ static void untagged_memory_reads_zero(const struct mte_case *c)
 	expect_there_were_stale_tags(m);
 }
 
+enum { ONE_BLOCK, ONE_PAGE, MUCH };
+
 static void round_trip(const struct mte_case *c)
 {
+	size_t size = c->arg == ONE_PAGE ? MTE_PAGE :
+		      c->arg == MUCH ? 64UL << 20 : MTE_BLOCK;
 	struct mte_vm *m;
 
 	mte_dirty_free_memory();
-	m = create_vm(c->backing, c->arg);
+	m = create_vm(c->backing, size);
 	/* Nobody touched this memory yet. */
-	mte_write_pattern(m, IPA, c->arg, NEW_TAGS);
-	mte_expect_ioctl_reads(m, IPA, c->arg, NEW_TAGS, "first write");
-	mte_expect_guest_sees(m, IPA, c->arg, NEW_TAGS, "first write");
+	mte_write_pattern(m, IPA, size, NEW_TAGS);
+	mte_expect_ioctl_reads(m, IPA, size, NEW_TAGS, "first write");
+	mte_expect_guest_sees(m, IPA, size, NEW_TAGS, "first write");
 
 	/* Now it has tags, and the guest has it mapped. */
-	mte_write_pattern(m, IPA, c->arg, OLD_TAGS);
-	mte_expect_guest_sees(m, IPA, c->arg, OLD_TAGS, "second write");
-	mte_expect_ioctl_reads(m, IPA, c->arg, OLD_TAGS, "second write");
+	mte_write_pattern(m, IPA, size, OLD_TAGS);
+	mte_expect_guest_sees(m, IPA, size, OLD_TAGS, "second write");
+	mte_expect_ioctl_reads(m, IPA, size, OLD_TAGS, "second write");
 }
 
 static void guest_tags(const struct mte_case *c)
@@ -685,17 +692,19 @@ static void guest_tags(const struct mte_case *c)
  */
 
 #define LOGGED_PAGES		(MTE_BLOCK / MTE_PAGE)
+#define LOG_WORDS		(LOGGED_PAGES / BITS_PER_LONG)
 
 /* A number of pages that are dirty, of which page @page has to be one */
 static unsigned int count_dirty(struct mte_vm *m, unsigned int page, bool *found)
 {
-	unsigned long bitmap[LOGGED_PAGES / BITS_PER_LONG] = {};
+	unsigned long *bitmap = calloc(LOG_WORDS, sizeof(*bitmap));
 	unsigned int i, count = 0;
 
 	mte_vm_fetch_dirty_log(m, bitmap);
-	for (i = 0; i < ARRAY_LEN(bitmap); i++)
+	for (i = 0; i < LOG_WORDS; i++)
 		count += __builtin_popcountl(bitmap[i]);
 	*found = bitmap[page / BITS_PER_LONG] >> page % BITS_PER_LONG & 1;
+	free(bitmap);
 
 	return count;
 }
@@ -784,7 +793,7 @@ static void logged_write_that_fails(const struct mte_case *c)
 static unsigned int wrong_in_log(struct mte_vm *m, unsigned int slot,
 				 unsigned int first, unsigned int end)
 {
-	unsigned long bitmap[LOGGED_PAGES / BITS_PER_LONG] = {};
+	unsigned long *bitmap = calloc(LOG_WORDS, sizeof(*bitmap));
 	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = bitmap };
 	unsigned int i, wrong = 0;
 	long ret = mte_vm_ioctl(m, KVM_GET_DIRTY_LOG, &log);
@@ -794,6 +803,7 @@ static unsigned int wrong_in_log(struct mte_vm *m, unsigned int slot,
 	for (i = 0; i < LOGGED_PAGES; i++)
 		wrong += (bitmap[i / BITS_PER_LONG] >> i % BITS_PER_LONG & 1) !=
 			 (i >= first && i < end);
+	free(bitmap);
 
 	return wrong;
 }
@@ -875,8 +885,8 @@ static void logged_read(const struct mte_case *c)
  * Memory that comes back
  */
 
-#define LEAK_PAGES	8192
-#define LEAK_SIZE	(LEAK_PAGES * MTE_PAGE)
+#define LEAK_SIZE	(32L << 20)
+#define LEAK_PAGES	(LEAK_SIZE / (long)MTE_PAGE)
 #define LEAK_ROUNDS	3
 
 enum leak_path {
@@ -896,7 +906,7 @@ enum leak_path {
 /* A thread that gives pages to whoever waits for one */
 static void *serve_pages(void *arg)
 {
-	static char zeros[MTE_PAGE];
+	char *zeros = calloc(1, MTE_PAGE);
 	int uffd = *(int *)arg;
 	struct uffdio_copy copy;
 	struct uffd_msg msg;
@@ -1044,8 +1054,8 @@ static void memory_comes_back(const struct mte_case *c)
 		lost = lost_pages(m, c->arg);
 		least = lost < least ? lost : least;
 	}
-	ksft_print_msg("%ld of %d pages are lost, at least\n", least, LEAK_PAGES);
-	mte_expect(least < LEAK_PAGES / 4, "%ld of %d pages are lost", least,
+	ksft_print_msg("%ld of %ld pages are lost, at least\n", least, LEAK_PAGES);
+	mte_expect(least < LEAK_PAGES / 4, "%ld of %ld pages are lost", least,
 		   LEAK_PAGES);
 }
 
@@ -1222,10 +1232,11 @@ static const struct mte_case cases[] = {
 	{ "untagged_memory_reads_zero",
 	  untagged_memory_reads_zero, MTE_ON_ALL | MTE_ON_OPTIONAL },
 	{ "guest_reads_back_written_tags",
-	  round_trip, MTE_ON_ALL | MTE_ON_OPTIONAL, MTE_BLOCK },
-	{ "guest_reads_back_written_tags", round_trip, MTE_ON_SMALL, MTE_PAGE },
-	{ "guest_reads_back_written_tags",
-	  round_trip, BIT(MTE_ANON) | BIT(MTE_THP), 64UL << 20 },
+	  round_trip, MTE_ON_ALL | MTE_ON_OPTIONAL, ONE_BLOCK },
+	{ "guest_reads_back_written_tags_of_one_page",
+	  round_trip, MTE_ON_SMALL, ONE_PAGE },
+	{ "guest_reads_back_written_tags_of_64_mib",
+	  round_trip, BIT(MTE_ANON) | BIT(MTE_THP), MUCH },
 	{ "tags_set_by_guest_are_read",
 	  guest_tags, MTE_ON_ALL | MTE_ON_OPTIONAL },
 

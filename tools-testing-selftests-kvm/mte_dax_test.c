@@ -538,7 +538,7 @@ static int register_userfaultfd(u8 *page)
 
 static void change_beside_copy(const struct mte_case *c, int (*change)(int fd))
 {
-	u8 content[MTE_PAGE] = {};
+	u8 *content = calloc(1, MTE_PAGE);
 	struct waiting_copy w = {
 		.direction = c->arg,
 		.tags = (u8 *)map_anon(NULL, MTE_PAGE),

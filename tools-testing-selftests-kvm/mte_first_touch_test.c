@@ -47,6 +47,7 @@
 /* Long enough for the ioctl on a busy host, and it ends the hold itself. */
 #define HOLD_US		100000
 #define WINDOWS		16
+#define MAX_RACED_FOR	(128UL << 20)
 #define NATURAL_WINDOWS	2000
 #define NATURAL_SECONDS	20
 #define OPEN_TIMEOUT_MS	5000
@@ -229,6 +230,8 @@ static void write_races_touch(const struct mte_case *c)
 		if (step == MTE_BLOCK)
 			mte_skip("race_window.ko is not loaded");
 		windows = NATURAL_WINDOWS;
+	} else if (windows * step > MAX_RACED_FOR) {
+		windows = MAX_RACED_FOR / step;
 	}
 
 	h.m = create_vm_on_dirty_memory(c, (windows + 1) * step);

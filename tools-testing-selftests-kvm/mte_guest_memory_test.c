@@ -51,9 +51,7 @@
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
 
 #define IPA		MTE_REGION_IPA
-/* Some pages, or two huge ones */
 #define SMALL_SIZE	(64 * MTE_PAGE)
-#define HUGE_SIZE	(2 * MTE_BLOCK)
 #define FILLER_SIZE	(64UL << 20)
 
 #define TAGS		0x7a3e9d1UL
@@ -73,6 +71,7 @@
 #define KSM			"/sys/kernel/mm/ksm/"
 #define SPLIT_HUGE_PAGES	"/sys/kernel/debug/split_huge_pages"
 #define COMPACT_MEMORY		"/proc/sys/vm/compact_memory"
+#define PMD_SIZE		"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 /* Long enough for the other side on a busy host, and it ends by itself. */
 #define HOLD_US		100000
@@ -97,12 +96,15 @@ enum {
 	MPROTECT,
 };
 
+/* Some pages, or two huge ones */
 static size_t size_of(const struct mte_case *c)
 {
+	size_t two = 2 * mte_unit(c->backing);
+
 	if (c->arg == COLLAPSE)
 		return MTE_BLOCK;
 
-	return mte_unit(c->backing) == MTE_BLOCK ? HUGE_SIZE : SMALL_SIZE;
+	return two > SMALL_SIZE ? two : SMALL_SIZE;
 }
 
 static void *page_at(struct mte_vm *m, size_t i)
@@ -330,6 +332,9 @@ static void collapse(const struct mte_case *c, struct mte_vm *m)
 {
 	int tries, err = EAGAIN;
 
+	if (mte_tunable(PMD_SIZE) > MTE_BLOCK)
+		mte_skip("MADV_COLLAPSE makes huge pages of %lu MiB only",
+			 mte_tunable(PMD_SIZE) >> 20);
 	if (madvise(mte_vm_hva(m), MTE_BLOCK, MADV_HUGEPAGE))
 		mte_die("MADV_HUGEPAGE: %s", strerror(errno));
 	expect_split(m, true);
@@ -454,7 +459,7 @@ static void keeps_tags(const struct mte_case *c)
 static void part_has_tags(const struct mte_case *c)
 {
 	size_t run = c->backing == MTE_THP ? MTE_PAGE : mte_unit(c->backing);
-	u64 pattern = TAGS | MTE_STRIPES(__builtin_ctzl(run / MTE_PAGE),
+	u64 pattern = TAGS | MTE_STRIPES(__builtin_ctzl(run / MTE_GRANULE),
 					 c->arg & FROM_SECOND);
 	u64 ipa = c->arg & FROM_SECOND ? IPA + run : IPA;
 	struct mte_vm *m = create_vm(c);
@@ -498,7 +503,7 @@ static void mprotect_beside_guest(const struct mte_case *c)
 		.work = mprotect_pages,
 		.size = c->backing == MTE_THP ? MTE_PAGE : mte_unit(c->backing),
 	};
-	size_t range = c->backing == MTE_HUGETLB ? HUGE_SIZE : SMALL_SIZE;
+	size_t range = c->backing == MTE_THP ? SMALL_SIZE : size_of(c);
 	size_t done, length;
 	u64 ipa, pattern = TAGS;
 	bool ok = true;

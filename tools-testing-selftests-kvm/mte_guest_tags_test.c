@@ -33,6 +33,7 @@
 
 #define IPA		MTE_REGION_IPA
 #define SIZE		(2 * MTE_BLOCK)
+#define PAGES		(SIZE / MTE_PAGE)
 
 #define TAGS		0x6e57a65UL
 /* The previous owner's; nothing like it can come from anywhere else. */
@@ -201,7 +202,7 @@ static void slot_made_again(const struct mte_case *c)
 }
 
 /* The page frames behind the test memory at some time */
-static u64 old_pfns[SIZE / MTE_PAGE];
+static u64 *old_pfns;
 
 static int compare_pfns(const void *a, const void *b)
 {
@@ -214,9 +215,10 @@ static void remember_pages(struct mte_vm *m)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_LEN(old_pfns); i++)
+	old_pfns = calloc(PAGES, sizeof(*old_pfns));
+	for (i = 0; i < PAGES; i++)
 		old_pfns[i] = mte_pfn(mte_vm_hva(m) + i * MTE_PAGE);
-	qsort(old_pfns, ARRAY_LEN(old_pfns), sizeof(old_pfns[0]), compare_pfns);
+	qsort(old_pfns, PAGES, sizeof(*old_pfns), compare_pfns);
 }
 
 static bool some_pages_again(struct mte_vm *m)
@@ -224,13 +226,11 @@ static bool some_pages_again(struct mte_vm *m)
 	size_t i, again = 0;
 	u64 pfn;
 
-	for (i = 0; i < ARRAY_LEN(old_pfns); i++) {
+	for (i = 0; i < PAGES; i++) {
 		pfn = mte_pfn(mte_vm_hva(m) + i * MTE_PAGE);
-		again += !!bsearch(&pfn, old_pfns, ARRAY_LEN(old_pfns),
-				   sizeof(old_pfns[0]), compare_pfns);
+		again += !!bsearch(&pfn, old_pfns, PAGES, sizeof(pfn), compare_pfns);
 	}
-	ksft_print_msg("%zu of %zu pages are some of the old ones\n", again,
-		       ARRAY_LEN(old_pfns));
+	ksft_print_msg("%zu of %zu pages are some of the old ones\n", again, PAGES);
 
 	return again;
 }
@@ -269,7 +269,7 @@ static void next_vm(const struct mte_case *c)
 
 	mte_vm_destroy(m);
 	/* Whoever gets other pages keeps them, until the old ones' turn comes. */
-	for (vms = 0; vms < MAX_NEXT_VMS; vms++) {
+	for (vms = 0; vms < MAX_NEXT_VMS && mte_free_memory() > 4 * SIZE; vms++) {
 		m = mte_vm_create(true);
 		mte_vm_add_memory(m, c->backing, SIZE);
 		mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO,

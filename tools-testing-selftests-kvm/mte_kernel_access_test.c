@@ -31,10 +31,6 @@
 #define SIZE		MTE_BLOCK
 #define TAGS		0x6a5ULL
 
-#define GIGANTIC_SHIFT	25
-#define GIGANTIC_SIZE	(32UL << 20)
-#define GIGANTIC_POOL	"/sys/kernel/mm/hugepages/hugepages-32768kB/nr_hugepages"
-
 static int watch_log(void)
 {
 	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
@@ -101,19 +97,41 @@ static void access_memory(const struct mte_case *c)
 	kernel_accesses(m);
 }
 
+/* The buddy allocator has a column for each of its sizes. */
+static size_t largest_of_buddy_allocator(void)
+{
+	FILE *f = fopen("/proc/buddyinfo", "r");
+	char line[512] = "", *at;
+	size_t size = MTE_PAGE / 2;
+
+	if (!f || !fgets(line, sizeof(line), f))
+		mte_skip("no buddyinfo");
+	fclose(f);
+	strtok(strstr(line, "zone"), " ");
+	for (at = strtok(NULL, " "); (at = strtok(NULL, "\n ")); size *= 2)
+		;
+
+	return size;
+}
+
 static void access_gigantic_page(const struct mte_case *c)
 {
+	size_t size = mte_hugetlb_size(largest_of_buddy_allocator());
 	struct mte_vm *m = mte_vm_create(true);
-	char *mem;
+	char *mem, pool[80];
 	long ret;
 
+	if (!size)
+		mte_skip("the kernel has no gigantic pages");
+	snprintf(pool, sizeof(pool),
+		 "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages", size / 1024);
 	/* Made at run time, not at boot */
-	if (mte_tunable(GIGANTIC_POOL))
+	if (mte_tunable(pool))
 		mte_skip("the pool of gigantic pages is in use");
-	mte_set_tunable(GIGANTIC_POOL, 1);
-	mem = mmap(NULL, GIGANTIC_SIZE, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | GIGANTIC_SHIFT << 26,
-		   -1, 0);
+	mte_set_tunable(pool, 1);
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
+		   __builtin_ctzl(size) << MAP_HUGE_SHIFT, -1, 0);
 	if (mem == MAP_FAILED)
 		mte_skip("no gigantic page: %s", strerror(errno));
 	ret = mte_vm_add_mapping(m, mem, SIZE);

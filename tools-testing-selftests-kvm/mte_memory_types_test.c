@@ -89,21 +89,23 @@ static unsigned int slot_flags_of(const struct mte_case *c)
 	return c->arg & READ_ONLY ? KVM_MEM_READONLY : 0;
 }
 
-#define HUGETLB_POOL	"/sys/kernel/mm/hugepages/hugepages-2048kB/"
+#define HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages"
+#define HUGETLB_SHIFT	__builtin_ctzl(mte_unit(MTE_HUGETLB))
 
 static size_t size_of(enum kind kind)
 {
 	if (kind == DEVICE || kind == VDSO)
 		return MTE_PAGE;
 
-	return kind == PRIVATE_HUGETLB || kind == SHARED_HUGETLB ? MTE_BLOCK :
-								   SIZE;
+	return kind == PRIVATE_HUGETLB || kind == SHARED_HUGETLB ?
+	       mte_unit(MTE_HUGETLB) : SIZE;
 }
 
 static int open_memfd(enum kind kind)
 {
-	int fd = syscall(__NR_memfd_create, "mte_test",
-			 kind == SHARED_HUGETLB ? MFD_HUGETLB | 21 << 26 : 0);
+	int flags = kind == SHARED_HUGETLB ?
+		    MFD_HUGETLB | HUGETLB_SHIFT << MAP_HUGE_SHIFT : 0;
+	int fd = syscall(__NR_memfd_create, "mte_test", flags);
 
 	if (fd < 0)
 		mte_skip("no memfd: %s", strerror(errno));
@@ -172,9 +174,13 @@ static char *map_device(void)
 /* One more than there is, if all are in use: the pool may be the machine's */
 static void need_free_huge_page(void)
 {
-	if (!mte_tunable(HUGETLB_POOL "free_hugepages"))
-		mte_set_tunable(HUGETLB_POOL "nr_hugepages",
-				mte_tunable(HUGETLB_POOL "nr_hugepages") + 1);
+	unsigned long kib = mte_unit(MTE_HUGETLB) / 1024;
+	char free[80], nr[80];
+
+	snprintf(free, sizeof(free), HUGEPAGES "-%lukB/free_hugepages", kib);
+	snprintf(nr, sizeof(nr), HUGEPAGES "-%lukB/nr_hugepages", kib);
+	if (!mte_tunable(free))
+		mte_set_tunable(nr, mte_tunable(nr) + 1);
 }
 
 /* Map that kind of memory, at @where if that is not NULL. */
@@ -208,7 +214,8 @@ static char *map_kind(enum kind kind, char *where)
 		break;
 	case PRIVATE_HUGETLB:
 		need_free_huge_page();
-		flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << 26;
+		flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
+			HUGETLB_SHIFT << MAP_HUGE_SHIFT;
 		break;
 	case SHARED_HUGETLB:
 		need_free_huge_page();
@@ -221,7 +228,7 @@ static char *map_kind(enum kind kind, char *where)
 
 	mem = mmap(where, size_of(kind), PROT_READ | PROT_WRITE, flags | fixed,
 		   fd, 0);
-	if (mem == MAP_FAILED && size_of(kind) == MTE_BLOCK)
+	if (mem == MAP_FAILED && (kind == PRIVATE_HUGETLB || kind == SHARED_HUGETLB))
 		mte_skip("no hugetlb memory: %s", strerror(errno));
 	if (mem == MAP_FAILED)
 		mte_die("cannot map: %s", strerror(errno));
@@ -892,7 +899,7 @@ static void ram_of_a_driver(const struct mte_case *c)
 static void copy_tags_of_device(const struct mte_case *c)
 {
 	struct mte_vm *m = mte_vm_create(true);
-	u8 tags[MTE_GRANULES_PER_PAGE] = {};
+	u8 *tags = calloc(1, MTE_GRANULES_PER_PAGE);
 	long ret = mte_vm_add_mapping(m, map_kind(DEVICE, NULL), MTE_PAGE);
 
 	if (!mte_expect(!ret, "the slot: %s", strerror(-ret)))
@@ -995,7 +1002,7 @@ static int create_vm_on_hugetlb(char **mem)
 	int vm = create_bare_vm(), err;
 
 	*mem = map_kind(PRIVATE_HUGETLB, NULL);
-	if (set_slot(vm, 0, IPA, *mem, MTE_BLOCK))
+	if (set_slot(vm, 0, IPA, *mem, size_of(PRIVATE_HUGETLB)))
 		mte_die("no slot even without MTE");
 	err = enable_mte(vm);
 	if (!err)
@@ -1009,10 +1016,11 @@ static int create_vm_on_hugetlb(char **mem)
 
 static void hugetlb_passes_no_tags_on(const struct mte_case *c)
 {
-	static u8 tags[MTE_BLOCK / MTE_GRANULE];
+	size_t size = size_of(PRIVATE_HUGETLB), nr = size / MTE_GRANULE;
+	u8 *tags = malloc(nr);
 	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = IPA,
-		.length = MTE_BLOCK,
+		.length = size,
 		.addr = tags,
 		.flags = KVM_ARM_TAGS_TO_GUEST,
 	};
@@ -1026,23 +1034,22 @@ static void hugetlb_passes_no_tags_on(const struct mte_case *c)
 		ksft_print_msg("refused, there is nothing to pass on\n");
 		return;
 	}
-	memset(tags, MTE_STALE, sizeof(tags));
-	if (ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) != MTE_BLOCK)
+	memset(tags, MTE_STALE, nr);
+	if (ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) != (int)size)
 		mte_die("cannot write tags: %s", strerror(errno));
 	pfn = mte_pfn(mem);
 	close(vm);
-	munmap(mem, MTE_BLOCK);
+	munmap(mem, size);
 
 	vm = create_vm_on_hugetlb(&mem);
 	args.flags = KVM_ARM_TAGS_FROM_GUEST;
-	if (!vm || ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) != MTE_BLOCK)
+	if (!vm || ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) != (int)size)
 		mte_die("cannot read tags: %s", strerror(errno));
 	if (!pfn || mte_pfn(mem) != pfn)
 		mte_run_again("evidence void: it is another page");
-	for (i = 0; i < sizeof(tags); i++)
+	for (i = 0; i < nr; i++)
 		seen += !!tags[i];
-	mte_expect(!seen, "the next VM's memory has %zu tags of %zu", seen,
-		   sizeof(tags));
+	mte_expect(!seen, "the next VM's memory has %zu tags of %zu", seen, nr);
 }
 
 static const struct mte_case cases[] = {

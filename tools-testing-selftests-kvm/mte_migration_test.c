@@ -260,7 +260,7 @@ static unsigned long copy_all(struct mte_vm *from, struct mte_vm *to)
 
 static unsigned long copy_dirty(struct mte_vm *from, struct mte_vm *to)
 {
-	unsigned long bitmap[PAGES / BITS_PER_LONG] = {};
+	unsigned long *bitmap = calloc(PAGES / BITS_PER_LONG, sizeof(*bitmap));
 	unsigned long dirty = 0;
 	u64 page;
 
@@ -271,6 +271,7 @@ static unsigned long copy_dirty(struct mte_vm *from, struct mte_vm *to)
 		copy_page(from, to, page);
 		dirty++;
 	}
+	free(bitmap);
 
 	return dirty;
 }

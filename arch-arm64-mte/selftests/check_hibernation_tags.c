@@ -173,13 +173,13 @@ static const char *set_up(void)
 
 static void tear_down(void)
 {
-	static const char blank[4096];
+	char *blank = calloc(1, page_size());
 	int fd;
 
 	/* As it was: the disk is still the one to resume from. */
 	if (!swapoff(NODE)) {
 		fd = open(NODE, O_WRONLY);
-		if (fd < 0 || write(fd, blank, sizeof(blank)) != sizeof(blank))
+		if (fd < 0 || write(fd, blank, page_size()) != (ssize_t)page_size())
 			ksft_print_msg("the disk is left with a swap header\n");
 		close(fd);
 	}

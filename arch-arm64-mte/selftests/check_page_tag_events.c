@@ -43,7 +43,8 @@
 #define STALE_TAG	0xd
 #define HUGETLB_PAGES	6
 #define KSM		"/sys/kernel/mm/ksm/"
-#define MTHP		THP_SETTINGS "hugepages-64kB/enabled"
+#define MTHP_PAGES	16
+#define MTHP		thp_setting(MTHP_PAGES * page_size(), "enabled")
 
 static long ksm_run, ksm_pages_to_scan, ksm_sleep, ksm_zero_pages;
 static char old_mthp[32];
@@ -187,17 +188,17 @@ static bool test_mprotect(const struct test *test)
 	return area_protect(&a, TAGGED) && area_intact(&a, "in the end");
 }
 
-/* The same on anonymous memory in folios of 64 KiB, where the kernel has them */
+/* The same on anonymous memory in folios of 16 pages, where the kernel has them */
 static const char *no_mthp(const struct test *test)
 {
 	if (access(MTHP, F_OK))
-		return "no transparent huge pages of 64 KiB";
-	return access(MTHP, W_OK) ? "needs root to have huge pages of 64 KiB" : NULL;
+		return "no transparent huge pages of 16 pages";
+	return access(MTHP, W_OK) ? "needs root to have huge pages of 16 pages" : NULL;
 }
 
 static bool test_mprotect_mthp(const struct test *test)
 {
-	size_t size = 64UL << 10, i, step;
+	size_t size = MTHP_PAGES * page_size(), i, step;
 	struct area a = { .backing = ANON, .fd = -1 };
 	bool ok;
 
@@ -347,7 +348,7 @@ static const char *no_kpageflags(const struct test *test)
 	if (geteuid() || access(KPAGEFLAGS, R_OK))
 		return "cannot read " KPAGEFLAGS;
 	if (test->backing == THP &&
-	    read_number("/sys/kernel/mm/transparent_hugepage/use_zero_page") < 1)
+	    (thp_is_too_large() || read_number(THP_SETTINGS "use_zero_page") < 1))
 		return "no huge zero page";
 	return no_backing(test);
 }
@@ -408,9 +409,8 @@ static bool test_collapse(const struct test *test)
 
 static const char *no_collapse(const struct test *test)
 {
-	/* The advice is looked at before the length: an unknown one is EINVAL */
-	if (madvise(NULL, 0, MADV_COLLAPSE))
-		return "kernel without MADV_COLLAPSE";
+	if (collapse_missing())
+		return collapse_missing();
 	if (geteuid() || access(KPAGEFLAGS, R_OK))
 		return "cannot read " KPAGEFLAGS;
 	return backing_missing(THP);

@@ -53,7 +53,7 @@
 #define HOLD_US		400000
 
 /* So far apart that two mappings do not share a page table and its lock */
-#define FAR		(4UL << 20)
+#define FAR		(page_size() * page_size() / 4)
 
 enum way { BY_MPROTECT, BY_FIRST_ACCESS };
 

@@ -353,10 +353,9 @@ static const char *no_partly_tagged(const struct test *test)
 
 static const char *no_collapse(const struct test *test)
 {
-	/* The advice is looked at before the length: an unknown one is EINVAL */
-	if (madvise(NULL, 0, MADV_COLLAPSE))
-		return "kernel without MADV_COLLAPSE";
-	return no_huge_pages(test);
+	const char *why = collapse_missing();
+
+	return why ? why : no_huge_pages(test);
 }
 
 #define SPLIT(name, by, ...) {						\
@@ -379,26 +378,14 @@ static const struct test tests[] = {
 	{ "split_shows_no_stale_tags", test_stale, no_collapse },
 };
 
-#define SHMEM_ENABLED	"/sys/kernel/mm/transparent_hugepage/shmem_enabled"
-
-static char old_shmem_enabled[32];
-
 static const char *set_up(void)
 {
 	huge = thp_size();
-	snprintf(old_shmem_enabled, sizeof(old_shmem_enabled), "%s",
-		 read_choice(SHMEM_ENABLED));
-	write_text(SHMEM_ENABLED, "advise");
+	allow_huge_memfds();
 	return NULL;
-}
-
-static void tear_down(void)
-{
-	if (old_shmem_enabled[0])
-		write_text(SHMEM_ENABLED, old_shmem_enabled);
 }
 
 int main(void)
 {
-	run_tests(tests, ARRAY_SIZE(tests), set_up, tear_down);
+	run_tests(tests, ARRAY_SIZE(tests), set_up, NULL);
 }

@@ -245,15 +245,79 @@ static inline unsigned long page_flags(const void *addr)
 }
 
 #define THP_SETTINGS	"/sys/kernel/mm/transparent_hugepage/"
+/* Of larger ones there are too few, and it takes long to look at their tags. */
+#define MAX_THP_SIZE	(32UL << 20)
+
+/* A setting of the huge pages of that size, in memory that the next call overwrites */
+static inline const char *thp_setting(size_t size, const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), THP_SETTINGS "hugepages-%zukB/%s",
+		 size / 1024, name);
+	return path;
+}
+
+/* Huge pages that a PMD maps are too large, and smaller ones have to do. */
+static inline bool thp_is_too_large(void)
+{
+	return read_number(THP_SETTINGS "hpage_pmd_size") > (long)MAX_THP_SIZE;
+}
 
 /* The size of a transparent huge page; 0 if there are none to be had */
 static inline size_t thp_size(void)
 {
 	long size = read_number(THP_SETTINGS "hpage_pmd_size");
 
+	if (thp_is_too_large())
+		return access(thp_setting(MAX_THP_SIZE, "enabled"), W_OK) ?
+		       0 : MAX_THP_SIZE;
 	if (!strcmp(read_choice(THP_SETTINGS "enabled"), "never"))
 		return 0;
 	return size > 0 ? size : 0;
+}
+
+/* Why pages cannot be collapsed into a huge page, or NULL */
+static inline const char *collapse_missing(void)
+{
+	/* The advice is looked at before the length: an unknown one is EINVAL */
+	if (madvise(NULL, 0, MADV_COLLAPSE))
+		return "kernel without MADV_COLLAPSE";
+	return thp_is_too_large() ? "huge pages are too large" : NULL;
+}
+
+/* How huge pages that are not too large were switched on before */
+static char old_thp_enabled[32], old_shmem_thp_enabled[32];
+
+static inline const char *shmem_thp_setting(void)
+{
+	return thp_is_too_large() ? thp_setting(MAX_THP_SIZE, "shmem_enabled") :
+				    THP_SETTINGS "shmem_enabled";
+}
+
+/* Have huge pages in memfds that ask for them, until restore_thp() */
+static inline void allow_huge_memfds(void)
+{
+	snprintf(old_shmem_thp_enabled, sizeof(old_shmem_thp_enabled), "%s",
+		 read_choice(shmem_thp_setting()));
+	write_text(shmem_thp_setting(), "advise");
+}
+
+static inline void allow_thp(void)
+{
+	if (!thp_is_too_large())
+		return;
+	snprintf(old_thp_enabled, sizeof(old_thp_enabled), "%s",
+		 read_choice(thp_setting(MAX_THP_SIZE, "enabled")));
+	write_text(thp_setting(MAX_THP_SIZE, "enabled"), "madvise");
+}
+
+static inline void restore_thp(void)
+{
+	if (old_thp_enabled[0])
+		write_text(thp_setting(MAX_THP_SIZE, "enabled"), old_thp_enabled);
+	if (old_shmem_thp_enabled[0])
+		write_text(shmem_thp_setting(), old_shmem_thp_enabled);
 }
 
 static inline bool is_thp_tail(const char *page)
@@ -299,7 +363,7 @@ static inline const char *backing_name(enum backing_type backing)
 	return names[backing];
 }
 
-/* Of 2M, whatever the default size of hugetlb pages is */
+/* Of 2M, which all have, in one entry of a page table or in several */
 #define HUGETLB_POOL	"/sys/kernel/mm/hugepages/hugepages-2048kB/"
 #define NR_HUGEPAGES	HUGETLB_POOL "nr_hugepages"
 #define FREE_HUGEPAGES	HUGETLB_POOL "free_hugepages"
@@ -362,7 +426,7 @@ static inline void proves_nothing(const char *why)
 	_exit(PROVES_NOTHING);
 }
 
-#define DIRTY_BYTES	(64UL << 20)
+#define DIRTY_BYTES	((64UL << 20) + 2 * thp_size())
 
 /*
  * Leave free memory behind whose tags are @tag: all of the hugetlb pool, or
@@ -717,6 +781,8 @@ static inline void run_tests(const struct test *tests, size_t nr,
 		nothing = "no MTE";
 	else if (set_up)
 		nothing = set_up();
+	if (!nothing)
+		allow_thp();
 
 	for (i = 0; i < nr && !test_stopped_by; i++) {
 		why = nothing;
@@ -736,6 +802,7 @@ static inline void run_tests(const struct test *tests, size_t nr,
 			ksft_test_result(!code, "%s\n", tests[i].property);
 	}
 
+	restore_thp();
 	if (tear_down && cpu_has_mte())
 		tear_down();
 	if (test_stopped_by)

@@ -21,11 +21,16 @@
 
 #include "arm64/mte/mte_race_window.h"
 
-#define MTE_PAGE		4096UL
+/*
+ * The host's pages, which the guest's need not be like, and what a PMD maps of
+ * them, or less if that is too much memory to test with. The guest knows both.
+ */
+extern size_t mte_page_size, mte_block_size;
+
+#define MTE_PAGE		mte_page_size
+#define MTE_BLOCK		mte_block_size
 #define MTE_GRANULE		16UL
 #define MTE_GRANULES_PER_PAGE	(MTE_PAGE / MTE_GRANULE)
-#define MTE_BLOCK		(2UL << 20)
-#define MTE_CONT_BLOCK		(64UL << 10)
 
 #ifndef PROT_MTE
 #define PROT_MTE		0x20
@@ -33,11 +38,11 @@
 
 enum mte_backing {
 	MTE_ANON,	/* private anonymous memory, base pages only */
-	MTE_THP,	/* the same, as transparent huge pages */
+	MTE_THP,	/* the same, as transparent huge pages of MTE_BLOCK */
 	MTE_MEMFD,	/* shared memfd */
-	MTE_HUGETLB,	/* private 2 MiB hugetlb pages fresh from the buddy allocator */
-	MTE_HUGETLB_64K,	/* the same of 64 KiB, which a guest gets in pages */
-	MTE_SHARED_HUGETLB,	/* shared 2 MiB hugetlb pages, of a memfd */
+	MTE_HUGETLB,	/* private hugetlb pages fresh from the buddy allocator */
+	MTE_HUGETLB_CONT,	/* the smallest ones, which a guest gets in pages */
+	MTE_SHARED_HUGETLB,	/* shared hugetlb pages, of a memfd */
 	MTE_PRIVATE_FILE,	/* private mapping of a file, as mte_open_file() makes */
 };
 
@@ -54,7 +59,7 @@ struct mte_vm;
 #define MTE_ON_ANON		BIT(MTE_ANON)
 #define MTE_ON_SMALL		(BIT(MTE_ANON) | BIT(MTE_MEMFD))
 #define MTE_ON_ALL		(MTE_ON_SMALL | BIT(MTE_THP) | BIT(MTE_HUGETLB))
-#define MTE_ON_ALL_SIZES	(MTE_ON_ALL | BIT(MTE_HUGETLB_64K))
+#define MTE_ON_ALL_SIZES	(MTE_ON_ALL | BIT(MTE_HUGETLB_CONT))
 /* Memory that only some kernels allow; the others skip it */
 #define MTE_ON_OPTIONAL		(BIT(MTE_SHARED_HUGETLB) | BIT(MTE_PRIVATE_FILE))
 
@@ -109,15 +114,15 @@ void mte_vm_add_read_only_alias(struct mte_vm *m, size_t size);
 char *mte_vm_hva(struct mte_vm *m);
 
 /*
- * Added to a pattern: only every other run of 2^shift pages, from the first or
- * from the second one on, has the pattern's tags. The others have zeros.
+ * Added to a pattern: only every other run of 2^shift granules, from the first
+ * or from the second one on, has the pattern's tags. The others have zeros.
  */
 #define MTE_STRIPES(shift, from_second) \
 	(1UL << 63 | (u64)!!(from_second) << 62 | (u64)(shift) << 56)
 
 static inline bool mte_between_stripes(u64 pattern, u64 granule)
 {
-	u64 run = (granule / MTE_GRANULES_PER_PAGE) >> ((pattern >> 56) & 0x3f);
+	u64 run = granule >> ((pattern >> 56) & 0x3f);
 
 	return (pattern >> 63) && ((run ^ (pattern >> 62)) & 1);
 }
@@ -225,6 +230,8 @@ void mte_vm_make_slot_again(struct mte_vm *m);
 
 /* The bytes that one page of this backing has. */
 size_t mte_unit(enum mte_backing backing);
+/* The smallest size of hugetlb pages above @size; 0 if there is none */
+size_t mte_hugetlb_size(size_t size);
 /* Let as many hugetlb pages again as the test memory has be in the pool. */
 void mte_vm_spare_huge_pages(struct mte_vm *m);
 

@@ -3,6 +3,7 @@
  * Memory tagging helpers for KVM selftests
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -48,6 +49,10 @@
  */
 #define MEMORY_RESERVE		(48UL << 20)
 #define MEMORY_MAX		(4UL << 30)
+/* The largest huge page that the cases are to use many of */
+#define MAX_BLOCK		(32UL << 20)
+/* More than slot 0 has, of pages of 64 KiB, too */
+#define MAX_PROGRAM		(256UL << 20)
 /* How often a case may ask to be run again */
 #define MAX_RUNS		5
 
@@ -57,7 +62,8 @@
 #define KPAGEFLAGS_ZERO_PAGE	BIT(24)
 #define KPAGEFLAGS_ARCH_2	BIT(41)
 
-#define HUGEPAGE_POOL		"/sys/kernel/mm/hugepages/hugepages-%lukB/nr_hugepages"
+#define HUGEPAGES		"/sys/kernel/mm/hugepages/"
+#define THP			"/sys/kernel/mm/transparent_hugepage/"
 
 /*
  * The guest reports by writing to IPAs without memory behind them: the result
@@ -85,6 +91,8 @@
 /* Tag instructions are no part of the base architecture. */
 #define MEMTAG	".arch armv8.5-a+memtag\n"
 
+size_t mte_page_size, mte_block_size;
+
 struct mte_vm {
 	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpu;
@@ -107,7 +115,7 @@ static struct {
 	/* What the case changed in the system, for whoever cleans up */
 	struct tunable {
 		char path[80];
-		unsigned long was;
+		char was[32];
 	} tunables[8];
 	unsigned int nr_tunables;
 	int zram;
@@ -124,12 +132,16 @@ const char *mte_backing_name(enum mte_backing backing)
 		[MTE_THP] = "thp",
 		[MTE_MEMFD] = "memfd",
 		[MTE_HUGETLB] = "hugetlb",
-		[MTE_HUGETLB_64K] = "hugetlb-64k",
 		[MTE_SHARED_HUGETLB] = "hugetlb-shared",
 		[MTE_PRIVATE_FILE] = "private-file",
 	};
+	static char name[32];
 
-	return names[backing];
+	if (backing != MTE_HUGETLB_CONT)
+		return names[backing];
+	snprintf(name, sizeof(name), "hugetlb-%zuk", mte_unit(backing) / 1024);
+
+	return name;
 }
 
 static void print_diagnostic(const char *fmt, va_list ap)
@@ -228,12 +240,29 @@ static bool write_number(const char *path, unsigned long value)
 	return write_text(path, text);
 }
 
+/* A line, or the word of it that is chosen, which is in brackets */
+static void read_text(const char *path, char *text, int size)
+{
+	char line[128] = "", *start;
+	FILE *f = fopen(path, "r");
+
+	if (f) {
+		if (!fgets(line, sizeof(line), f))
+			line[0] = '\0';
+		fclose(f);
+	}
+	start = strchr(line, '[');
+	start = start ? start + 1 : line;
+	start[strcspn(start, "]\n")] = '\0';
+	snprintf(text, size, "%s", start);
+}
+
 unsigned long mte_tunable(const char *path)
 {
 	return read_number(path);
 }
 
-void mte_set_tunable(const char *path, unsigned long value)
+static void set_tunable(const char *path, const char *text)
 {
 	struct tunable *t;
 	unsigned int i;
@@ -246,24 +275,33 @@ void mte_set_tunable(const char *path, unsigned long value)
 	if (i == verdict->nr_tunables) {
 		t = &verdict->tunables[i];
 		snprintf(t->path, sizeof(t->path), "%s", path);
-		t->was = read_number(path);
+		read_text(path, t->was, sizeof(t->was));
 		verdict->nr_tunables++;
 	}
-	if (!write_number(path, value))
+	if (!write_text(path, text))
 		mte_skip("cannot write to %s: %s", path, strerror(errno));
+}
+
+void mte_set_tunable(const char *path, unsigned long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lu", value);
+	set_tunable(path, text);
 }
 
 /*
  * Swap space
  */
 
-#define ZRAM_SIZE		(64UL << 20)
 void mte_need_swap(void)
 {
-	verdict->zram = zram_add(ZRAM_SIZE);
+	size_t size = (64UL << 20) + 4 * MTE_BLOCK;
+
+	verdict->zram = zram_add(size);
 	if (verdict->zram < 0)
 		mte_skip("no zram");
-	if (!zram_swap_on(verdict->zram, ZRAM_SIZE))
+	if (!zram_swap_on(verdict->zram, size))
 		mte_skip("cannot swap to zram: %s", strerror(errno));
 }
 
@@ -339,7 +377,7 @@ static int run_in_child(const struct mte_case *c)
 		zram_remove(verdict->zram);
 	while (verdict->nr_tunables) {
 		t = &verdict->tunables[--verdict->nr_tunables];
-		write_number(t->path, t->was);
+		write_text(t->path, t->was);
 	}
 	if (stopped_by)
 		ksft_exit_fail_msg("stopped by signal %d\n", stopped_by);
@@ -354,9 +392,6 @@ static void run_case(const struct mte_case *c)
 
 	if (c->backing >= MTE_OWN)
 		snprintf(name, sizeof(name), "%s", c->property);
-	else if (c->arg >= MTE_PAGE)
-		snprintf(name, sizeof(name), "%s [%s, %lu KiB]", c->property,
-			 mte_backing_name(c->backing), c->arg / 1024);
 	else
 		snprintf(name, sizeof(name), "%s [%s]", c->property,
 			 mte_backing_name(c->backing));
@@ -407,8 +442,6 @@ static unsigned int need_kvm_with_mte(unsigned int on)
 {
 	int kvm = open("/dev/kvm", O_RDWR), mte;
 
-	if (getpagesize() != MTE_PAGE)
-		ksft_exit_skip("the pages are not of 4 KiB\n");
 	if (kvm < 0)
 		ksft_exit_skip("cannot open /dev/kvm: %s\n", strerror(errno));
 	mte = ioctl(kvm, KVM_CHECK_EXTENSION, (unsigned long)KVM_CAP_ARM_MTE);
@@ -430,9 +463,16 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	ksft_print_header();
+	mte_page_size = getpagesize();
+	/* A table is a page full of entries of 8 bytes. */
+	mte_block_size = mte_page_size * (mte_page_size / 8);
+	if (mte_block_size > MAX_BLOCK)
+		mte_block_size = MAX_BLOCK;
 	for (i = 0; i < nr; i++)
 		on |= cases[i].on;
 	on = need_kvm_with_mte(on);
+	if (mte_unit(MTE_HUGETLB_CONT) == mte_unit(MTE_HUGETLB))
+		on &= ~BIT(MTE_HUGETLB_CONT);
 
 	verdict = mmap(NULL, sizeof(*verdict), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -584,6 +624,8 @@ struct mte_vm *mte_vm_create(bool mte)
 	u64 mair;
 
 	m->vm = vm_create(1);
+	sync_global_to_guest(m->vm, mte_page_size);
+	sync_global_to_guest(m->vm, mte_block_size);
 	if (mte && __vm_enable_cap(m->vm, KVM_CAP_ARM_MTE, 0))
 		mte_die("cannot enable KVM_CAP_ARM_MTE: %s", strerror(errno));
 
@@ -620,15 +662,40 @@ static void *map_aligned(size_t size, int flags, int fd)
 	return mmap(room, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
 }
 
+size_t mte_hugetlb_size(size_t size)
+{
+	unsigned long kib, found = 0;
+	struct dirent *entry;
+	DIR *dir = opendir(HUGEPAGES);
+
+	while (dir && (entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "hugepages-%lukB", &kib) == 1 &&
+		    kib > size / 1024 && (!found || kib < found))
+			found = kib;
+	}
+	if (dir)
+		closedir(dir);
+
+	return found * 1024;
+}
+
 size_t mte_unit(enum mte_backing backing)
 {
+	size_t size, next;
+
 	switch (backing) {
 	case MTE_THP:
+		return MTE_BLOCK;
 	case MTE_HUGETLB:
 	case MTE_SHARED_HUGETLB:
-		return MTE_BLOCK;
-	case MTE_HUGETLB_64K:
-		return MTE_CONT_BLOCK;
+		/* The largest that is not too large */
+		for (size = 0; (next = mte_hugetlb_size(size)); size = next)
+			if (next > MTE_BLOCK)
+				break;
+		return size ? size : MTE_BLOCK;
+	case MTE_HUGETLB_CONT:
+		size = mte_hugetlb_size(0);
+		return size ? size : MTE_BLOCK;
 	default:
 		return MTE_PAGE;
 	}
@@ -642,7 +709,7 @@ static void set_huge_pages(enum mte_backing backing, unsigned long pages)
 	unsigned long kib = mte_unit(backing) / 1024;
 	char pool[80];
 
-	snprintf(pool, sizeof(pool), HUGEPAGE_POOL, kib);
+	snprintf(pool, sizeof(pool), HUGEPAGES "hugepages-%lukB/nr_hugepages", kib);
 	/*
 	 * Pages fresh from the buddy allocator only: what the pool hands on
 	 * from owner to owner is a property of its own.
@@ -659,7 +726,7 @@ static void set_huge_pages(enum mte_backing backing, unsigned long pages)
 
 static bool is_hugetlb(enum mte_backing backing)
 {
-	return backing == MTE_HUGETLB || backing == MTE_HUGETLB_64K ||
+	return backing == MTE_HUGETLB || backing == MTE_HUGETLB_CONT ||
 	       backing == MTE_SHARED_HUGETLB;
 }
 
@@ -669,18 +736,30 @@ void mte_vm_spare_huge_pages(struct mte_vm *m)
 		set_huge_pages(m->backing, 2 * m->size / mte_unit(m->backing));
 }
 
-static bool thp_is_off(void)
+/* Have transparent huge pages of MTE_BLOCK for those who ask for them. */
+static void need_thp(void)
 {
-	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
-	char text[64] = "";
-	bool off = false;
+	size_t pmd = read_number(THP "hpage_pmd_size");
+	char text[80];
 
-	if (f) {
-		off = fgets(text, sizeof(text), f) && strstr(text, "[never]");
-		fclose(f);
+	if (pmd <= MTE_BLOCK) {
+		read_text(THP "enabled", text, sizeof(text));
+		if (!strcmp(text, "never"))
+			mte_skip("transparent huge pages are switched off");
+		return;
 	}
+	snprintf(text, sizeof(text), THP "hugepages-%zukB/enabled", MTE_BLOCK / 1024);
+	if (access(text, F_OK))
+		mte_skip("transparent huge pages are of %zu MiB only", pmd >> 20);
+	set_tunable(text, "madvise");
+}
 
-	return off;
+/* How much free memory the kernel keeps for itself, and some more */
+static size_t memory_reserve(void)
+{
+	size_t kept = 2 * 1024 * read_number("/proc/sys/vm/min_free_kbytes");
+
+	return kept > MEMORY_RESERVE ? kept : MEMORY_RESERVE;
 }
 
 /*
@@ -695,7 +774,7 @@ static void use_up_unmovable_memory(void)
 	char *zeros = calloc(1, size);
 
 	/* Not the last memory of the machine */
-	for (; mib && mte_free_memory() > MEMORY_RESERVE; mib--)
+	for (; mib && mte_free_memory() > memory_reserve(); mib--)
 		if (write(fd, zeros, size) < 0)
 			mte_skip("no memory for a file: %s", strerror(errno));
 	free(zeros);
@@ -710,8 +789,8 @@ static void *map_backing(enum mte_backing backing, size_t size)
 	switch (backing) {
 	case MTE_ANON:
 	case MTE_THP:
-		if (backing == MTE_THP && thp_is_off())
-			mte_skip("transparent huge pages are switched off");
+		if (backing == MTE_THP)
+			need_thp();
 		mem = map_aligned(size, flags, -1);
 		if (mem != MAP_FAILED &&
 		    madvise(mem, size, backing == MTE_THP ?
@@ -730,7 +809,7 @@ static void *map_backing(enum mte_backing backing, size_t size)
 		close(fd);
 		return mem;
 	case MTE_HUGETLB:
-	case MTE_HUGETLB_64K:
+	case MTE_HUGETLB_CONT:
 		set_huge_pages(backing, size / mte_unit(backing));
 		flags |= MAP_HUGETLB |
 			 __builtin_ctzl(mte_unit(backing)) << MAP_HUGE_SHIFT;
@@ -789,7 +868,7 @@ static void add_memory(struct mte_vm *m, enum mte_backing backing, size_t size,
 		mte_die("cannot add %s memory: %s", mte_backing_name(backing),
 			strerror(-err));
 
-	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += MTE_PAGE)
+	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += m->vm->page_size)
 		virt_pg_map(m->vm, ipa, ipa);
 }
 
@@ -1059,7 +1138,8 @@ static size_t memory_budget(void)
 
 void mte_dirty_free_memory(void)
 {
-	size_t huge = 16UL << 20, base = 16UL << 20, budget = memory_budget();
+	size_t huge = 8 * MTE_BLOCK, base = 8 * MTE_BLOCK;
+	size_t budget = memory_budget(), reserve = memory_reserve();
 	void *huge_mem, *base_mem;
 
 	/*
@@ -1070,12 +1150,12 @@ void mte_dirty_free_memory(void)
 	 * itself, which is slow, but frees it the way that the case gets it.
 	 */
 	if (!verdict->memory_dirty) {
-		if (budget < huge + base + MEMORY_RESERVE)
+		if (budget < huge + base + reserve)
 			mte_skip("only %zu MiB of memory to be had", budget >> 20);
 		if (!verdict->runs)
 			huge = budget / 8 * 7 & ~(MTE_BLOCK - 1);
-		if (budget > huge + base + MEMORY_RESERVE)
-			base = budget - huge - MEMORY_RESERVE;
+		if (budget > huge + base + reserve)
+			base = budget - huge - reserve;
 	}
 	huge_mem = map_stale(huge, MADV_HUGEPAGE);
 	base_mem = map_stale(base, MADV_NOHUGEPAGE);
@@ -1087,7 +1167,7 @@ void mte_dirty_free_memory(void)
 
 void mte_tag_program_memory(struct mte_vm *m)
 {
-	size_t length = 32UL << 20;
+	size_t length = MAX_PROGRAM;
 	u8 *zeros = calloc(1, length / MTE_GRANULE);
 
 	/* Slot 0 starts at IPA 0 and is smaller: the copy ends behind it. */
@@ -1149,6 +1229,11 @@ static bool is_huge(struct mte_vm *m)
 	char line[512];
 	FILE *f;
 
+	/* Only those that a PMD maps are counted. */
+	if (read_number(THP "hpage_pmd_size") > MTE_BLOCK)
+		return mte_in_huge_page(m->hva) &&
+		       mte_pfn(m->hva + MTE_BLOCK - MTE_PAGE) - mte_pfn(m->hva) ==
+		       MTE_BLOCK / MTE_PAGE - 1;
 	f = fopen("/proc/self/smaps", "r");
 	if (!f)
 		return false;
@@ -1472,7 +1557,7 @@ long mte_vm_add_mapping(struct mte_vm *m, void *mem, size_t size)
 	m->backing = MTE_OWN;
 	m->hva = mem;
 	m->size = size;
-	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += MTE_PAGE)
+	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += m->vm->page_size)
 		virt_pg_map(m->vm, ipa, ipa);
 
 	return 0;
@@ -1480,7 +1565,7 @@ long mte_vm_add_mapping(struct mte_vm *m, void *mem, size_t size)
 
 void *mte_vm_program_memory(struct mte_vm *m, size_t *size)
 {
-	size_t room = 32UL << 20;
+	size_t room = MAX_PROGRAM;
 	u8 *tags = malloc(room / MTE_GRANULE);
 	long ret = mte_read_tags(m, 0, tags, room);
 
