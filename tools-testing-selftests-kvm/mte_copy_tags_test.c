@@ -30,10 +30,10 @@
  *    page to 64 MiB, to memory that nobody touched before, too
  *  - what the guest sets is what is read
  *
- * Dirty logging: a VMM that writes tags while pages are logged is either told
- * that it cannot, with EBUSY and nothing changed, or finds these pages, and no
- * others, in the dirty log: all of them, also if one write is for many pages of
- * two memslots. Reads go on and dirty nothing.
+ * Dirty logging (MTE_ABI_LOGS_WRITES): a VMM that writes tags while pages are
+ * logged is told that it cannot, with EBUSY and nothing changed; or it finds these
+ * pages, and no others, in the dirty log: all of them, also if one write is for many
+ * pages of two memslots. Reads go on and dirty nothing.
  *
  * A copy of much memory ends early when its process is killed.
  *
@@ -58,8 +58,6 @@
 
 #include "kselftest.h"
 #include "mte.h"
-
-#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
 
 /* Two patterns that differ at nearly every granule */
 #define OLD_TAGS	0x01d7a65ULL
@@ -89,7 +87,6 @@
 /* What a copy has before it when its process is killed: much more than a bit */
 #define KILL_SIZE		(512UL << 20)
 #define KILL_HOLD_US		200000
-#define KILL_WAIT_MS		5000
 
 static struct mte_vm *create_vm(enum mte_backing backing, size_t size)
 {
@@ -142,8 +139,7 @@ static void expect_refused_both_ways(struct mte_vm *m, struct kvm_arm_copy_mte_t
 {
 	expect_refused(m, args, READ, error, what);
 	expect_refused(m, args, WRITE, error, what);
-	mte_expect_ioctl_reads(m, IPA, 2 * MTE_PAGE, OLD_TAGS, what);
-	mte_expect_guest_sees(m, IPA, 2 * MTE_PAGE, OLD_TAGS, what);
+	mte_expect_tags(m, IPA, 2 * MTE_PAGE, OLD_TAGS, what);
 }
 
 static void unaligned_ipa(const struct mte_case *c)
@@ -497,8 +493,7 @@ static void many_pages_of_all_kinds(const struct mte_case *c)
 	}
 	mte_expect_ioctl_reads(m, IPA, MANY, MTE_ALL_ZERO, "before");
 	mte_write_pattern(m, IPA, MANY, NEW_TAGS);
-	mte_expect_guest_sees(m, IPA, MANY, NEW_TAGS, "after");
-	mte_expect_ioctl_reads(m, IPA, MANY, NEW_TAGS, "after");
+	mte_expect_tags(m, IPA, MANY, NEW_TAGS, "after");
 }
 
 /* The kernel's half of the address space is no buffer. */
@@ -529,8 +524,7 @@ static void failed_write(const struct mte_case *c)
 	mte_fill_pattern(buffer, c->arg, NEW_TAGS);
 	ret = mte_write_tags(m, IPA + MTE_PAGE, buffer, MTE_PAGE);
 	mte_expect(ret == -EFAULT, "returned %ld, not %d", ret, -EFAULT);
-	mte_expect_guest_sees(m, IPA, size, OLD_TAGS, "after a failed write");
-	mte_expect_ioctl_reads(m, IPA, size, OLD_TAGS, "after a failed write");
+	mte_expect_tags(m, IPA, size, OLD_TAGS, "after a failed write");
 }
 
 static void failed_write_of_second_page(const struct mte_case *c)
@@ -539,10 +533,7 @@ static void failed_write_of_second_page(const struct mte_case *c)
 
 	m = copy_with_short_buffer(c, TAGS_PER_PAGE + TAGS_BEFORE_FAULT,
 				   MTE_PAGE);
-	mte_expect_guest_sees(m, IPA + MTE_PAGE, MTE_PAGE, OLD_TAGS,
-			      "second page");
-	mte_expect_ioctl_reads(m, IPA + MTE_PAGE, MTE_PAGE, OLD_TAGS,
-			       "second page");
+	mte_expect_tags(m, IPA + MTE_PAGE, MTE_PAGE, OLD_TAGS, "second page");
 }
 
 static void failed_write_to_untagged_page(const struct mte_case *c)
@@ -560,11 +551,8 @@ static void failed_write_to_untagged_page(const struct mte_case *c)
 	mte_begin_counting_stale_pages();
 	ret = mte_write_tags(m, IPA + MTE_PAGE, buffer, MTE_PAGE);
 	mte_expect(ret == -EFAULT, "returned %ld, not %d", ret, -EFAULT);
-	mte_expect_ioctl_reads(m, IPA, 4 * MTE_PAGE, MTE_ALL_ZERO,
-			       "after a failed write");
-	mte_expect_guest_sees(m, IPA, 4 * MTE_PAGE, MTE_ALL_ZERO,
-			      "after a failed write");
-	mte_end_counting_stale_pages();
+	mte_expect_tags(m, IPA, 4 * MTE_PAGE, MTE_ALL_ZERO, "after a failed write");
+	mte_end_counting_stale_pages(m);
 }
 
 static void read_only_slot(const struct mte_case *c)
@@ -608,8 +596,7 @@ static void high_nibble(const struct mte_case *c)
 	ret = mte_write_tags(m, IPA, buffer, MTE_PAGE);
 	mte_expect(ret == MTE_PAGE, "returned %ld, not %lu", ret, MTE_PAGE);
 	/* Bytes above 15 in what is read would be mismatches, too. */
-	mte_expect_ioctl_reads(m, IPA, MTE_PAGE, NEW_TAGS, "high nibble set");
-	mte_expect_guest_sees(m, IPA, MTE_PAGE, NEW_TAGS, "high nibble set");
+	mte_expect_tags(m, IPA, MTE_PAGE, NEW_TAGS, "high nibble set");
 }
 
 /*
@@ -621,7 +608,7 @@ static void expect_there_were_stale_tags(struct mte_vm *m)
 	mte_tag_program_memory(m);
 	mte_begin_counting_stale_pages();
 	mte_guest_store(m, IPA, MTE_BLOCK);
-	mte_end_counting_stale_pages();
+	mte_end_counting_stale_pages(m);
 	mte_expect_ioctl_reads(m, IPA, MTE_BLOCK, MTE_ALL_ZERO,
 			       "after the guest's stores");
 }
@@ -662,13 +649,11 @@ static void round_trip(const struct mte_case *c)
 	m = create_vm(c->backing, size);
 	/* Nobody touched this memory yet. */
 	mte_write_pattern(m, IPA, size, NEW_TAGS);
-	mte_expect_ioctl_reads(m, IPA, size, NEW_TAGS, "first write");
-	mte_expect_guest_sees(m, IPA, size, NEW_TAGS, "first write");
+	mte_expect_tags(m, IPA, size, NEW_TAGS, "first write");
 
 	/* Now it has tags, and the guest has it mapped. */
 	mte_write_pattern(m, IPA, size, OLD_TAGS);
-	mte_expect_guest_sees(m, IPA, size, OLD_TAGS, "second write");
-	mte_expect_ioctl_reads(m, IPA, size, OLD_TAGS, "second write");
+	mte_expect_tags(m, IPA, size, OLD_TAGS, "second write");
 }
 
 static void guest_tags(const struct mte_case *c)
@@ -733,7 +718,7 @@ static void logged_write(const struct mte_case *c)
 	struct mte_vm *m = create_logged_vm(c);
 	unsigned int pages[] = { 3, 4, 200, 3, LOGGED_PAGES - 1 };
 	u8 tags[MTE_GRANULES_PER_PAGE];
-	unsigned int i, count, refused = 0;
+	unsigned int i, count;
 	bool found;
 	long ret;
 	u64 ipa;
@@ -743,8 +728,8 @@ static void logged_write(const struct mte_case *c)
 		mte_fill_pattern(tags, sizeof(tags), i + 1);
 		ret = mte_write_tags(m, ipa, tags, MTE_PAGE);
 		count = count_dirty(m, pages[i], &found);
-		if (ret == -EBUSY) {
-			refused++;
+		if (!MTE_ABI_LOGS_WRITES) {
+			mte_expect(ret == -EBUSY, "returned %ld, not %d", ret, -EBUSY);
 			mte_expect(!count, "refused, but %u pages are dirty",
 				   count);
 			continue;
@@ -756,11 +741,7 @@ static void logged_write(const struct mte_case *c)
 		mte_expect_guest_sees(m, ipa, MTE_PAGE, i + 1,
 				      "tags written under dirty logging");
 	}
-	ksft_print_msg("%u of %zu writes were refused with EBUSY\n", refused,
-		       ARRAY_LEN(pages));
-	mte_expect(!refused || refused == ARRAY_LEN(pages),
-		   "only some writes are refused");
-	if (refused)
+	if (!MTE_ABI_LOGS_WRITES)
 		mte_expect_guest_sees(m, IPA, MTE_BLOCK, OLD_TAGS,
 				      "after refused writes");
 
@@ -781,8 +762,10 @@ static void logged_write_that_fails(const struct mte_case *c)
 
 	mte_fill_pattern(buffer, TAGS_PER_PAGE + TAGS_BEFORE_FAULT, NEW_TAGS);
 	ret = mte_write_tags(m, IPA + 5 * MTE_PAGE, buffer, 2 * MTE_PAGE);
-	if (ret == -EBUSY)
+	if (!MTE_ABI_LOGS_WRITES) {
+		mte_expect(ret == -EBUSY, "returned %ld, not %d", ret, -EBUSY);
 		return;
+	}
 	mte_expect(ret == MTE_PAGE, "returned %ld", ret);
 	count = count_dirty(m, 5, &found);
 	mte_expect(count == 1 && found, "%u pages are dirty, page 5 is%s one of them",
@@ -836,8 +819,6 @@ static void logged_write_of_many_pages(const struct mte_case *c)
 		end--;
 	mte_fill_pattern(tags, pages * TAGS_PER_PAGE - c->arg, NEW_TAGS);
 	ret = mte_write_tags(m, ipa, tags, pages * MTE_PAGE);
-	if (ret == -EBUSY)
-		mte_skip("the kernel refuses writes under dirty logging");
 	mte_expect(ret == (long)((SOME_PAGES + end) * MTE_PAGE), "returned %ld",
 		   ret);
 	wrong = wrong_in_log(m, FIRST_SLOT, first, LOGGED_PAGES);
@@ -908,18 +889,10 @@ static void *serve_pages(void *arg)
 {
 	char *zeros = calloc(1, MTE_PAGE);
 	int uffd = *(int *)arg;
-	struct uffdio_copy copy;
-	struct uffd_msg msg;
+	void *page;
 
-	while (read(uffd, &msg, sizeof(msg)) == sizeof(msg)) {
-		copy = (struct uffdio_copy) {
-			.dst = msg.arg.pagefault.address & ~(MTE_PAGE - 1),
-			.src = (uintptr_t)zeros,
-			.len = MTE_PAGE,
-		};
-		if (ioctl(uffd, UFFDIO_COPY, &copy) && errno != EEXIST)
-			mte_die("UFFDIO_COPY: %s", strerror(errno));
-	}
+	while ((page = mte_await_userfault(uffd, -1)))
+		mte_serve_page(uffd, page, zeros);
 
 	return NULL;
 }
@@ -927,18 +900,9 @@ static void *serve_pages(void *arg)
 static int let_pages_be_late(char *mem)
 {
 	static int uffd;
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register range = {
-		.range = { (uintptr_t)mem, LEAK_SIZE },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
 	pthread_t thread;
 
-	uffd = syscall(__NR_userfaultfd, 0);
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
-		mte_skip("no userfaultfd: %s", strerror(errno));
-	if (ioctl(uffd, UFFDIO_REGISTER, &range))
-		mte_die("UFFDIO_REGISTER: %s", strerror(errno));
+	uffd = mte_open_userfaultfd(mem, LEAK_SIZE);
 	if (pthread_create(&thread, NULL, serve_pages, &uffd))
 		mte_die("no thread");
 	pthread_detach(thread);
@@ -1116,6 +1080,7 @@ static void fatal_signal(const struct mte_case *c)
 	int status;
 	pid_t pid;
 
+	mte_need_memory(KILL_SIZE + KILL_SIZE / MTE_GRANULE);
 	if (buffer < 0 || ftruncate(buffer, KILL_SIZE / MTE_GRANULE))
 		mte_skip("no memfd: %s", strerror(errno));
 	ready = mmap(NULL, MTE_PAGE, PROT_READ | PROT_WRITE,
@@ -1146,7 +1111,7 @@ static void fatal_signal(const struct mte_case *c)
 	    race_window_arm_once("handle_mm_fault", pid, KILL_HOLD_US))
 		mte_die("cannot probe handle_mm_fault()");
 	__atomic_store_n(go, true, __ATOMIC_RELEASE);
-	if (!race_window_loaded() || !race_window_wait_open(0, KILL_WAIT_MS))
+	if (!race_window_loaded() || !race_window_wait_hit())
 		while (!copied(buffer))
 			if (waitpid(pid, &status, WNOHANG) == pid)
 				mte_die("the process of the copy died");
@@ -1245,9 +1210,11 @@ static const struct mte_case cases[] = {
 	{ "failing_write_under_dirty_logging_is_in_the_log_or_refused",
 	  logged_write_that_fails, MTE_ON_ANON },
 	{ "write_of_many_pages_under_dirty_logging_is_all_in_the_log",
-	  logged_write_of_many_pages, MTE_ON_SMALL | BIT(MTE_THP) },
+	  logged_write_of_many_pages,
+	  MTE_IF(MTE_ABI_LOGS_WRITES, MTE_ON_SMALL | BIT(MTE_THP)) },
 	{ "failing_write_of_many_pages_under_dirty_logging_is_in_the_log",
-	  logged_write_of_many_pages, MTE_ON_ANON, TAGS_BEFORE_FAULT },
+	  logged_write_of_many_pages, MTE_IF(MTE_ABI_LOGS_WRITES, MTE_ON_ANON),
+	  TAGS_BEFORE_FAULT },
 	{ "write_beside_a_logged_slot_succeeds",
 	  write_beside_log, MTE_ON_ANON },
 	{ "read_under_dirty_logging_makes_nothing_dirty",

@@ -27,8 +27,6 @@
 #include "kselftest.h"
 #include "mte.h"
 
-#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
-
 #define IPA		MTE_REGION_IPA
 #define SIZE		(2 * MTE_BLOCK)
 #define PAGES		(SIZE / MTE_PAGE)
@@ -416,7 +414,7 @@ static void migrate(const struct mte_case *c)
 	mte_expect_guest_sees(to, IPA + WORKED_ON * MTE_PAGE,
 			      SIZE - WORKED_ON * MTE_PAGE, MTE_ALL_ZERO,
 			      "pages that were not written, after stores");
-	mte_end_counting_stale_pages();
+	mte_end_counting_stale_pages(to);
 }
 
 static const struct mte_case cases[] = {

@@ -47,7 +47,6 @@ enum memory {
 static struct area areas[NR_MEMORIES];
 static bool came_back;
 /* That of /sys/power/disk before the test */
-static char old_mode[32];
 
 /*
  * Have all pages in swap; on a disk that takes a moment, and a page whose
@@ -138,11 +137,6 @@ static bool create_areas(void)
 	       send_to_swap(&a[SWAPPED]);
 }
 
-static void remember_mode(void)
-{
-	snprintf(old_mode, sizeof(old_mode), "%s", read_choice(POWER "disk"));
-}
-
 static const char *set_up(void)
 {
 	const char *why;
@@ -155,12 +149,11 @@ static const char *set_up(void)
 	if (why)
 		return why;
 	grow_hugetlb_pool(HUGETLB_PAGES);
-	remember_mode();
 	if (!create_areas()) {
 		ksft_print_msg("cannot set up the memory\n");
 		return NULL;
 	}
-	if (!write_text(POWER "disk", "shutdown"))
+	if (!change_setting(POWER "disk", "shutdown"))
 		ksft_print_msg("cannot choose to shut down: %s\n",
 			       strerror(errno));
 	ksft_print_msg("going to sleep\n");
@@ -184,9 +177,6 @@ static void tear_down(void)
 		close(fd);
 	}
 	unlink(NODE);
-	if (*old_mode)
-		write_text(POWER "disk", old_mode);
-	restore_hugetlb_pool();
 }
 
 static bool test_came_back(const struct test *test)

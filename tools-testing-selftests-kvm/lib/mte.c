@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,9 +18,9 @@
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include <linux/kvm.h>
+#include <linux/userfaultfd.h>
 
 #include "arm64/mte/mte_zram.h"
 #include "kselftest.h"
@@ -58,6 +59,7 @@
 
 #define PAGEMAP_PRESENT		BIT(63)
 #define PAGEMAP_PFN		(BIT(55) - 1)
+#define FRAMES_HIDDEN		"page frame numbers are hidden without CAP_SYS_ADMIN"
 #define KPAGEFLAGS_THP		BIT(22)
 #define KPAGEFLAGS_ZERO_PAGE	BIT(24)
 #define KPAGEFLAGS_ARCH_2	BIT(41)
@@ -856,14 +858,10 @@ static void add_memory(struct mte_vm *m, enum mte_backing backing, size_t size,
 	m->hva = mem + offset;
 
 	err = mte_vm_set_slot(m, MTE_REGION_SLOT, 0, MTE_REGION_IPA, size, m->hva);
-	if (err == -EINVAL && backing == MTE_MEMFD)
-		mte_skip("the kernel refuses shared memory in an MTE VM");
-	if (err == -EINVAL && backing == MTE_SHARED_HUGETLB)
-		mte_skip("the kernel refuses shared hugetlb memory in an MTE VM");
-	if (err == -EINVAL && is_hugetlb(backing))
-		mte_skip("the kernel refuses hugetlb memory in an MTE VM");
-	if (err == -EINVAL && backing == MTE_PRIVATE_FILE)
-		mte_skip("the kernel refuses private file mappings in an MTE VM");
+	/* Whether it is right to do so is for mte_memory_types_test to say. */
+	if (err == -EINVAL && backing != MTE_ANON)
+		mte_skip("the kernel refuses %s memory in an MTE VM",
+			 mte_backing_name(backing));
 	if (err)
 		mte_die("cannot add %s memory: %s", mte_backing_name(backing),
 			strerror(-err));
@@ -1041,6 +1039,13 @@ bool mte_expect_guest_sees(struct mte_vm *m, u64 ipa, size_t length,
 			  when, (unsigned long)bad, length / MTE_GRANULE);
 }
 
+void mte_expect_tags(struct mte_vm *m, u64 ipa, size_t length, u64 pattern,
+		     const char *when)
+{
+	mte_expect_ioctl_reads(m, ipa, length, pattern, when);
+	mte_expect_guest_sees(m, ipa, length, pattern, when);
+}
+
 /* A new mapping of @size bytes of memory with the tag MTE_STALE throughout */
 static void *map_stale(size_t size, int advice)
 {
@@ -1123,6 +1128,65 @@ static size_t cgroup_room(void)
 	return room;
 }
 
+/*
+ * The pagemap's entries for some pages. What is not there, or not for us to see, has
+ * no page frame.
+ */
+static void read_pagemap(const void *addr, size_t pages, u64 *entries)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	size_t size = pages * sizeof(*entries);
+
+	if (fd < 0 || pread(fd, entries, size, (uintptr_t)addr / MTE_PAGE *
+			    sizeof(*entries)) != (ssize_t)size)
+		mte_skip("cannot read the pagemap: %s", strerror(errno));
+	close(fd);
+}
+
+static u64 frame_of(u64 entry)
+{
+	return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_PFN : 0;
+}
+
+static u64 *remembered;
+static size_t nr_remembered;
+
+void mte_remember_frames(const void *addr, size_t size)
+{
+	size_t pages = size / MTE_PAGE;
+
+	remembered = realloc(remembered, (nr_remembered + pages) * sizeof(u64));
+	read_pagemap(addr, pages, remembered + nr_remembered);
+	nr_remembered += pages;
+}
+
+static int compare_frames(const void *a, const void *b)
+{
+	u64 x = frame_of(*(const u64 *)a), y = frame_of(*(const u64 *)b);
+
+	return x < y ? -1 : x > y;
+}
+
+size_t mte_remembered_frames(const void *addr, size_t size)
+{
+	size_t i, count = 0, pages = size / MTE_PAGE;
+	u64 *entries = calloc(pages, sizeof(*entries));
+
+	read_pagemap(addr, pages, entries);
+	for (i = 0; i < pages; i++)
+		if (entries[i] & PAGEMAP_PRESENT && !frame_of(entries[i]))
+			mte_skip(FRAMES_HIDDEN);
+	/* There are fewer of them. */
+	qsort(entries, pages, sizeof(*entries), compare_frames);
+	for (i = 0; i < nr_remembered; i++)
+		count += frame_of(remembered[i]) &&
+			 bsearch(&remembered[i], entries, pages, sizeof(*entries),
+				 compare_frames);
+	free(entries);
+
+	return count;
+}
+
 /* How much memory may be dirtied in all */
 static size_t memory_budget(void)
 {
@@ -1134,6 +1198,14 @@ static size_t memory_budget(void)
 		size = room;
 
 	return size;
+}
+
+void mte_need_memory(size_t size)
+{
+	size_t budget = memory_budget();
+
+	if (budget < size + memory_reserve())
+		mte_skip("only %zu MiB of memory to be had", budget >> 20);
 }
 
 void mte_dirty_free_memory(void)
@@ -1150,8 +1222,7 @@ void mte_dirty_free_memory(void)
 	 * itself, which is slow, but frees it the way that the case gets it.
 	 */
 	if (!verdict->memory_dirty) {
-		if (budget < huge + base + reserve)
-			mte_skip("only %zu MiB of memory to be had", budget >> 20);
+		mte_need_memory(huge + base);
 		if (!verdict->runs)
 			huge = budget / 8 * 7 & ~(MTE_BLOCK - 1);
 		if (budget > huge + base + reserve)
@@ -1159,6 +1230,11 @@ void mte_dirty_free_memory(void)
 	}
 	huge_mem = map_stale(huge, MADV_HUGEPAGE);
 	base_mem = map_stale(base, MADV_NOHUGEPAGE);
+	if (!race_window_loaded()) {
+		nr_remembered = 0;
+		mte_remember_frames(huge_mem, huge);
+		mte_remember_frames(base_mem, base);
+	}
 
 	munmap(base_mem, base);
 	munmap(huge_mem, huge);
@@ -1255,39 +1331,30 @@ void mte_need_huge_page(struct mte_vm *m)
 		mte_run_again("no transparent huge page to be had");
 }
 
-/* An entry of a file that has one of 64 bits for each page; 0 if it has not */
-static u64 page_entry(const char *path, u64 page)
-{
-	int fd = open(path, O_RDONLY);
-	u64 entry = 0;
-
-	if (fd < 0)
-		mte_skip("cannot open %s: %s", path, strerror(errno));
-	if (pread(fd, &entry, sizeof(entry), page * sizeof(entry)) !=
-	    sizeof(entry))
-		entry = 0;
-	close(fd);
-
-	return entry;
-}
-
 u64 mte_pfn(const void *addr)
 {
-	u64 entry = page_entry("/proc/self/pagemap", (uintptr_t)addr / MTE_PAGE);
+	u64 entry;
 
-	if (!(entry & PAGEMAP_PRESENT))
-		return 0;
-	if (!(entry & PAGEMAP_PFN))
-		mte_skip("page frame numbers are hidden without CAP_SYS_ADMIN");
+	read_pagemap(addr, 1, &entry);
+	if (entry & PAGEMAP_PRESENT && !frame_of(entry))
+		mte_skip(FRAMES_HIDDEN);
 
-	return entry & PAGEMAP_PFN;
+	return frame_of(entry);
 }
 
 static u64 page_flags(const void *addr)
 {
-	u64 pfn = mte_pfn(addr);
+	int fd = open("/proc/kpageflags", O_RDONLY);
+	u64 pfn = mte_pfn(addr), flags = 0;
 
-	return pfn ? page_entry("/proc/kpageflags", pfn) : 0;
+	if (fd < 0)
+		mte_skip("cannot open kpageflags: %s", strerror(errno));
+	if (!pfn || pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) !=
+	    sizeof(flags))
+		flags = 0;
+	close(fd);
+
+	return flags;
 }
 
 bool mte_in_huge_page(const void *addr)
@@ -1370,37 +1437,37 @@ void mte_begin_counting_stale_pages(void)
 		mte_die("cannot probe mte_clear_page_tags()");
 }
 
-void mte_end_counting_stale_pages(void)
+void mte_end_counting_stale_pages(struct mte_vm *m)
 {
-	unsigned long stale, hits;
+	unsigned long stale, of;
 
-	if (!race_window_loaded()) {
-		ksft_print_msg("race_window.ko is not loaded: were there stale tags to see?\n");
+	if (race_window_loaded()) {
+		of = race_window_hits();
+		stale = race_window_stale();
+		race_window_disarm();
+	} else if (!verdict->failed) {
+		of = m->size / MTE_PAGE;
+		stale = mte_remembered_frames(m->hva, m->size);
+	} else {
 		return;
 	}
-
-	hits = race_window_hits();
-	stale = race_window_stale();
-	race_window_disarm();
-	ksft_print_msg("%lu of %lu pages had stale tags to clear\n", stale,
-		       hits);
+	ksft_print_msg("%lu of %lu pages had stale tags to clear\n", stale, of);
 	if (!stale && !verdict->failed)
 		mte_run_again("evidence void: no page had stale tags");
 }
 
 static int kernel_log = -1;
 
-void mte_begin_watching_for_warnings(void)
+void mte_begin_watching_log(bool once)
 {
 	kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	if (kernel_log < 0 || lseek(kernel_log, 0, SEEK_END) < 0)
 		mte_skip("cannot read the kernel's log: %s", strerror(errno));
-	/* Most are printed once only. */
-	if (!write_number("/sys/kernel/debug/clear_warn_once", 1))
+	if (once && !write_number("/sys/kernel/debug/clear_warn_once", 1))
 		mte_skip("no clear_warn_once in debugfs");
 }
 
-void mte_end_watching_for_warnings(void)
+void mte_end_watching_log(const char *what)
 {
 	char record[1024], *text;
 	ssize_t length;
@@ -1414,12 +1481,58 @@ void mte_end_watching_for_warnings(void)
 			break;
 		record[length] = '\0';
 		text = strchr(record, ';');
-		if (text && !strncmp(text, ";WARNING: ", 10)) {
+		if (text && !strncmp(text + 1, what, strlen(what))) {
 			text[strcspn(text, "\n")] = '\0';
 			mte_expect(false, "the kernel's log: %s", text + 1);
 		}
 	}
 	close(kernel_log);
+}
+
+/*
+ * Pages that are late
+ */
+
+int mte_open_userfaultfd(void *addr, size_t size)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range = { (uintptr_t)addr, size },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		mte_skip("no userfaultfd: %s", strerror(errno));
+	if (ioctl(uffd, UFFDIO_REGISTER, &range))
+		mte_die("UFFDIO_REGISTER: %s", strerror(errno));
+
+	return uffd;
+}
+
+void *mte_await_userfault(int uffd, int timeout_ms)
+{
+	struct pollfd pollfd = { .fd = uffd, .events = POLLIN };
+	struct uffd_msg msg;
+
+	if (poll(&pollfd, 1, timeout_ms) != 1 ||
+	    read(uffd, &msg, sizeof(msg)) != sizeof(msg) ||
+	    msg.event != UFFD_EVENT_PAGEFAULT)
+		return NULL;
+
+	return (void *)(msg.arg.pagefault.address & ~(MTE_PAGE - 1));
+}
+
+void mte_serve_page(int uffd, void *page, const void *content)
+{
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)page,
+		.src = (uintptr_t)content,
+		.len = MTE_PAGE,
+	};
+
+	if (ioctl(uffd, UFFDIO_COPY, &copy) && errno != EEXIST)
+		mte_die("UFFDIO_COPY: %s", strerror(errno));
 }
 
 u8 *mte_alloc_before_fault(size_t size)
@@ -1495,25 +1608,6 @@ void mte_helper_end(struct mte_helper *h)
 }
 
 /*
- * Race windows
- */
-
-bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms)
-{
-	struct timespec now, start;
-
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	for (;;) {
-		if (race_window_hits() > hits)
-			return race_window_is_open();
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if ((now.tv_sec - start.tv_sec) * 1000 +
-		    (now.tv_nsec - start.tv_nsec) / 1000000 > timeout_ms)
-			return false;
-	}
-}
-
-/*
  * The API itself, and guests that are stopped half-way
  */
 
@@ -1531,8 +1625,32 @@ long mte_vcpu_ioctl(struct mte_vm *m, unsigned long cmd, void *arg)
 	return ret == -1 ? -errno : ret;
 }
 
-long mte_vm_set_slot(struct mte_vm *m, unsigned int slot, unsigned int flags,
-		     u64 ipa, size_t size, void *mem)
+int mte_create_bare_vm(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR);
+	int vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
+
+	if (vm < 0)
+		mte_die("no VM: %s", strerror(errno));
+	close(kvm);
+
+	return vm;
+}
+
+int mte_enable(int vm)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
+
+	return ioctl(vm, KVM_ENABLE_CAP, &cap) ? errno : 0;
+}
+
+const char *mte_verdict(int error)
+{
+	return error ? strerror(error) : "accepted";
+}
+
+int mte_set_slot(int vm, unsigned int slot, unsigned int flags, u64 ipa, void *mem,
+		 size_t size)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = slot,
@@ -1542,7 +1660,13 @@ long mte_vm_set_slot(struct mte_vm *m, unsigned int slot, unsigned int flags,
 		.userspace_addr = (uintptr_t)mem,
 	};
 
-	return mte_vm_ioctl(m, KVM_SET_USER_MEMORY_REGION, &region);
+	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) ? errno : 0;
+}
+
+long mte_vm_set_slot(struct mte_vm *m, unsigned int slot, unsigned int flags,
+		     u64 ipa, size_t size, void *mem)
+{
+	return -mte_set_slot(m->vm->fd, slot, flags, ipa, mem, size);
 }
 
 long mte_vm_add_mapping(struct mte_vm *m, void *mem, size_t size)
