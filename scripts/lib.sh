@@ -275,9 +275,8 @@ own() {
 		"HEAD:tools/testing/selftests/arm64/mte/${2#*:}.c" 2>/dev/null
 }
 
-# left_out KEY BASE PROGRAM: is it among those of series.cfg (slow, named) that are left
-# out unless TEST asks for them?
-left_out() { [ -z "${TEST:-}" ] && cfg "$2" "$1" | tr ' ' '\n' | grep -xF -e "${3#*:}" >/dev/null; }
+# left_out BASE PROGRAM: is it one of series.cfg (slow) that runs only if TEST asks for it?
+left_out() { [ -z "${TEST:-}" ] && cfg "$1" slow | tr ' ' '\n' | grep -xF -e "${2#*:}" >/dev/null; }
 
 # overlay BASE AREA: "file in this repository, its place in the kernel tree",
 # a line each, for the folders whose new files a series adds; overlays: of all areas.
