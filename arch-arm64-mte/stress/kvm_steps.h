@@ -190,7 +190,7 @@ static int page_error(struct vm *vm, u64 ipa, bool write)
 
 /* Where tags are copied to or from: the buffer is followed by nothing at all. */
 #define BUFFER_PAGES	32
-static u8 *tag_buffer;
+static u8 *tag_buffer, *tag_buffer_end;
 
 static void make_tag_buffer(void)
 {
@@ -202,6 +202,7 @@ static void make_tag_buffer(void)
 	p = mmap(NULL, size + ps, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	mprotect(p + size, ps, PROT_NONE);
 	tag_buffer = p + size - BUFFER_PAGES * gpp;
+	tag_buffer_end = p + size;
 }
 
 /*
@@ -211,7 +212,7 @@ static void make_tag_buffer(void)
 static bool copy_as_promised(struct vm *vm, struct copy_tags *args)
 {
 	bool write = !(args->flags & FROM_GUEST);
-	u64 end = (u64)tag_buffer + BUFFER_PAGES * gpp, done = 0, at, i;
+	u64 done = 0, at, i;
 	int want = 0, ret, error = 0;
 	struct area *a;
 	u32 page;
@@ -234,7 +235,8 @@ static bool copy_as_promised(struct vm *vm, struct copy_tags *args)
 	} else {
 		while (done < args->length) {
 			u64 tags = args->addr + done / GRANULE;
-			bool readable = tags >= (u64)tag_buffer && tags <= end - gpp;
+			bool readable = tags >= (u64)tag_buffer &&
+					tags <= (u64)tag_buffer_end - gpp;
 
 			if (write && !readable)
 				error = -EFAULT;
@@ -331,7 +333,7 @@ static bool do_hostile_copy(struct step *s)
 		return false;
 	slot = slot_of(vm, s->a);
 	make_tag_buffer();
-	for (calls = 0; calls < 24; calls++) {
+	for (calls = 0; calls < HOSTILE_CALLS; calls++) {
 		u32 pages = slot->present ? slot->pages : 1, n = 1 + below(r, BUFFER_PAGES);
 		struct copy_tags args = {
 			.guest_ipa = slot->present ? slot->ipa + below(r, pages) * ps : REGION_IPA,
@@ -385,6 +387,7 @@ static bool do_hostile_copy(struct step *s)
 		/* The top byte is a tag, or not: that is for prctl() to say. */
 		if (args.addr >> 56 && args.addr >> 56 != 0xff)
 			continue;
+		res->hostile++;
 		fill_tag_buffer(r);
 		copy_as_promised(vm, &args);
 	}
@@ -629,4 +632,50 @@ static bool do_copy_beside_fork(struct step *s)
 	verify(s->a, slot->first + first, n, 1);
 	args.flags = FROM_GUEST;
 	return copy_as_promised(vm, &args);
+}
+
+/*
+ * The tags come from another mapping of the page that gets them, which was not accessed yet
+ * and has PROT_MTE.
+ */
+static bool do_copy_from_alias(struct step *s)
+{
+	struct vm *vm;
+	struct vm_slot *slot = present_slot(s, &vm);
+	struct area *a = s->a;
+	struct copy_tags args = { .flags = TO_GUEST };
+	u8 *alias, *old_end;
+	u32 first, i;
+	bool done;
+
+	if (!slot || a->kind != MEMFD)
+		return false;
+	make_tag_buffer();
+	first = below(&s->rng, slot->pages);
+	if (!guest_may(s, vm, slot->first + first, 1, true))
+		return false;
+	i = slot->first + first;
+	/* The data of the page that are written now are the tags; it has no tags yet. */
+	fill_tag_buffer(&s->rng);
+	if (fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, i * ps, ps) ||
+	    pwrite(a->fd, tag_buffer, gpp, i * ps) != (ssize_t)gpp)
+		return false;
+	expect_zeros(a, i, 1);
+	alias = mmap(NULL, ps, RW | PROT_MTE, MAP_SHARED, a->fd, i * ps);
+	if (alias == MAP_FAILED)
+		return false;
+	args.guest_ipa = slot->ipa + first * ps;
+	args.length = ps;
+	args.addr = (u64)alias;
+	old_end = tag_buffer_end;
+	tag_buffer = alias;
+	tag_buffer_end = alias + ps;
+	done = copy_as_promised(vm, &args);
+	tag_buffer = old_end - BUFFER_PAGES * gpp;
+	tag_buffer_end = old_end;
+	munmap(alias, ps);
+	/* Now data as the model knows them: one datum a granule */
+	for (i = 0; i < ps; i += 8)
+		*(volatile u64 *)(page_of(a, slot->first + first) + i) = 0;
+	return done;
 }

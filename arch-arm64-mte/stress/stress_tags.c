@@ -18,13 +18,14 @@
  *	MTE_STRESS_SECONDS	for how long (10)
  *	MTE_STRESS_SEED		of the first sequence (1)
  *	MTE_STRESS_STEPS	"3,7,9": no other steps, of this seed alone
- *	MTE_STRESS_WITHOUT	names of operations that are left out
+ *	MTE_STRESS_WITHOUT	names of operations and kinds that are left out
  */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -65,7 +66,8 @@ struct move_args {
 #define STEPS			48
 #define SWAP_BYTES		(256UL << 20)
 #define DEVICE_BYTES		(4UL << 20)
-#define HANG_SECONDS		100
+#define HOSTILE_CALLS		64
+#define HANG_SECONDS		200
 /* Of many pages not all granules are written and looked at each time. */
 #define FEW_PAGES		32
 #define STRIDE			16
@@ -79,6 +81,8 @@ static const char * const kind_names[] = {
 };
 
 static bool kind_works[NR_KINDS];
+/* Older kernels have no tags in hugetlb memory, but for guests. */
+static int prot_mte_of[NR_KINDS];
 
 struct area {
 	enum kind kind;
@@ -97,6 +101,7 @@ struct result {
 	int step;		/* in which it failed */
 	u64 progress;
 	u64 tried[64], done[64];
+	u64 hostile;		/* calls */
 };
 
 struct step {
@@ -357,7 +362,7 @@ static bool do_map_again(struct step *s)
 {
 	struct area *a = s->a;
 	char *p = page_of(a, s->first);
-	int prot = one_in(&s->rng, 2) ? RW : RW | PROT_MTE;
+	int prot = one_in(&s->rng, 2) ? RW : RW | prot_mte_of[a->kind];
 	int flags = MAP_FIXED | (a->shared ? MAP_SHARED : MAP_PRIVATE);
 
 	if (!a->shared)
@@ -741,8 +746,8 @@ static bool do_hostile_ptrace(struct step *s)
 		fail("a child does not stop");
 	if (!a->shared)
 		tags = memcpy(malloc(granules), a->tags, granules);
-	for (calls = 0; calls < 24; calls++) {
-		u8 *end = tag_buffer + BUFFER_PAGES * gpp, *buffer = tag_buffer;
+	for (calls = 0; calls < HOSTILE_CALLS; calls++) {
+		u8 *end = tag_buffer_end, *buffer = tag_buffer;
 		bool poke = below(r, 2), bad_iov = one_in(r, 12);
 		u64 addr = (u64)page_of(a, s->first + below(r, s->n)) + below(r, ps);
 		u64 len = 1 + below(r, one_in(r, 2) ? gpp : 3 * gpp), n, room, i, first;
@@ -768,6 +773,7 @@ static bool do_hostile_ptrace(struct step *s)
 		room = buffer >= tag_buffer && buffer < end ? end - buffer : 0;
 		fill_tag_buffer(r);
 		iov = (struct iovec){ buffer, len };
+		res->hostile++;
 		n = reachable_tags(a, addr & ~(GRANULE - 1), len, poke);
 		ret = ptrace(poke ? POKE_TAGS : PEEK_TAGS, pid, addr, bad_iov ? NULL : &iov);
 		ret = ret ? -errno : (int)iov.iov_len;
@@ -917,6 +923,7 @@ static const struct operation operations[] = {
 	{ "guest gets", 8, do_guest, 0, ANY_RANGE },
 	{ "COPY_TAGS beside guest", 3, do_copy_beside_guest, 0, ANY_RANGE | NOT_IN_CHILD },
 	{ "COPY_TAGS beside fork", 3, do_copy_beside_fork, 0, ANY_RANGE | NOT_IN_CHILD },
+	{ "COPY_TAGS from an alias", 3, do_copy_from_alias, 0, ANY_RANGE },
 	{ "hostile COPY_TAGS", 4, do_hostile_copy, 0, ANY_RANGE },
 	{ "hostile ptrace", 4, do_hostile_ptrace, 0, ANY_RANGE | NOT_IN_CHILD },
 	{ "hostile VM ioctls", 2, do_hostile_vm, 0, ANY_RANGE },
@@ -997,7 +1004,7 @@ static void verify_all(void)
 		struct area *a = &areas[i];
 
 		verify(a, 0, a->pages, STRIDE);
-		if (!protect(a, 0, a->pages, RW | PROT_MTE))
+		if (!protect(a, 0, a->pages, RW | prot_mte_of[a->kind]))
 			fail("cannot make all memory accessible: %s", strerror(errno));
 		verify(a, 0, a->pages, is_child ? STRIDE : 1);
 	}
@@ -1110,7 +1117,7 @@ static void make_areas(bool really)
 		areas[i].pages = kind == ANON || kind == MEMFD ? small : HUGE / ps;
 		if (!really)
 			continue;
-		if (!make_area(&areas[i], kind, small, tagged ? RW | PROT_MTE : RW))
+		if (!make_area(&areas[i], kind, small, tagged ? RW | prot_mte_of[kind] : RW))
 			fail("cannot make an area of %s: %s", kind_names[kind], strerror(errno));
 	}
 }
@@ -1150,8 +1157,9 @@ static bool attempt(const bool *keep, bool with_noise)
 	if (pid < 0)
 		return false;
 	if (!pid) {
-		/* What it leaves behind dies with it. */
+		/* What it leaves behind dies with it, and it with us. */
 		setpgid(0, 0);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		sequence(keep, with_noise);
 	}
 	while (!waitpid(pid, &status, WNOHANG)) {
@@ -1302,10 +1310,15 @@ static void prepare(void)
 		    (!read_text(THP_SETTINGS "hpage_pmd_size", text, sizeof(text)) ||
 		     strtoul(text, NULL, 10) > HUGE))
 			continue;
-		kind_works[kind] = make_area(&a, kind, 4, RW | PROT_MTE);
-		if (kind_works[kind])
-			release_area(&a);
-		printf("# %s: %s\n", kind_names[kind], kind_works[kind] ? "yes" : "no");
+		if (left_out && strstr(left_out, kind_names[kind]))
+			continue;
+		kind_works[kind] = make_area(&a, kind, 4, RW);
+		if (!kind_works[kind])
+			continue;
+		if (protect(&a, 0, a.pages, RW | PROT_MTE))
+			prot_mte_of[kind] = PROT_MTE;
+		release_area(&a);
+		printf("# %s%s\n", kind_names[kind], prot_mte_of[kind] ? "" : ", without PROT_MTE");
 	}
 	printf("# swap: %s\n", swap_id < 0 ? "no" : "yes");
 	dirty_free_memory(256UL << 20, 0xd);
@@ -1338,7 +1351,7 @@ int main(void)
 	u64 first = number_of("MTE_STRESS_SEED", 1), duration = number_of("MTE_STRESS_SECONDS", 10);
 	const char *steps = getenv("MTE_STRESS_STEPS");
 	struct worker_result *w;
-	u64 sequences = 0, failed = 0;
+	u64 sequences = 0, failed = 0, hostile = 0;
 	struct result *results;
 	double start;
 	size_t i;
@@ -1391,7 +1404,9 @@ int main(void)
 	for (worker = 0; worker < WORKERS; worker++) {
 		sequences += w[worker].sequences;
 		failed += w[worker].failed;
+		hostile += results[worker].hostile;
 	}
+	printf("# %lu calls with hostile arguments\n", hostile);
 	printf("# %lu sequences from seed %lu in %.0f s, %lu failed\n", sequences, first,
 	       seconds() - start, failed);
 	for (worker = WORKERS; failed && worker--;)
