@@ -486,18 +486,14 @@ static bool guest_may(struct step *s, struct vm *vm, u32 first, u32 n, bool set)
 	return true;
 }
 
-static bool do_guest(struct step *s)
+/* It sets or gets tags and data of some pages of the slot, or of all. */
+static bool guest_does(struct step *s, struct vm *vm, struct vm_slot *slot, bool set)
 {
-	struct vm *vm;
-	struct vm_slot *slot = present_slot(s, &vm);
 	struct area *a = s->a;
-	bool set = s->op->arg;
 	u32 first, n, stride, i;
 	u8 *tags, *data;
 	int ret;
 
-	if (!slot)
-		return false;
 	n = one_in(&s->rng, 3) ? slot->pages : 1 + below(&s->rng, 8);
 	if (n > slot->pages)
 		n = slot->pages;
@@ -534,6 +530,34 @@ static bool do_guest(struct step *s)
 		}
 	}
 	return true;
+}
+
+static bool do_guest(struct step *s)
+{
+	struct vm *vm;
+	struct vm_slot *slot = present_slot(s, &vm);
+
+	return slot && guest_does(s, vm, slot, s->op->arg);
+}
+
+/* Pages that the guest reads meanwhile are small; when it writes to them, huge again. */
+static bool do_log_for_a_while(struct step *s)
+{
+	struct vm *vm;
+	struct vm_slot *slot = present_slot(s, &vm);
+	struct rng again = s->rng;
+	bool done = false;
+	int i;
+
+	for (i = 0; slot && i < 2; i++) {
+		slot->logged = !i;
+		if (set_slot(vm, s->a, false))
+			fail("cannot switch dirty logging: %s", strerror(errno));
+		memset(slot->dirty, 0, slot->pages);
+		s->rng = again;
+		done = guest_does(s, vm, slot, i);
+	}
+	return done && guest_does(s, vm, slot, false);
 }
 
 struct reader {

@@ -921,6 +921,7 @@ static const struct operation operations[] = {
 	{ "COPY_TAGS from guest", 6, do_copy_tags, FROM_GUEST, ANY_RANGE },
 	{ "guest sets", 8, do_guest, 1, ANY_RANGE },
 	{ "guest gets", 8, do_guest, 0, ANY_RANGE },
+	{ "dirty log for a while", 4, do_log_for_a_while, 0, ANY_RANGE },
 	{ "COPY_TAGS beside guest", 3, do_copy_beside_guest, 0, ANY_RANGE | NOT_IN_CHILD },
 	{ "COPY_TAGS beside fork", 3, do_copy_beside_fork, 0, ANY_RANGE | NOT_IN_CHILD },
 	{ "COPY_TAGS from an alias", 3, do_copy_from_alias, 0, ANY_RANGE },
