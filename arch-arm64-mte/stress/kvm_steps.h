@@ -547,8 +547,13 @@ static bool do_log_for_a_while(struct step *s)
 	struct vm_slot *slot = present_slot(s, &vm);
 	struct rng again = s->rng;
 	bool done = false;
-	int i;
+	u32 page, i;
 
+	/* Huge pages are there only if they were written to. */
+	for (page = 0; slot && page < slot->pages; page++)
+		if (s->a->prot[slot->first + page] & PROT_WRITE)
+			__atomic_fetch_add((int *)page_of(s->a, slot->first + page), 0,
+					   __ATOMIC_SEQ_CST);
 	for (i = 0; slot && i < 2; i++) {
 		slot->logged = !i;
 		if (set_slot(vm, s->a, false))
