@@ -2,15 +2,17 @@
 # Each target calls programs of scripts/, which have --help.
 #
 # BASE=5.10|6.1|6.12|7.3  GROUP=name  FORMAT=debian|suse|stable  OUT=dir  TEST=glob  V=1
-# VANILLA=1  PAGES=16K|64K  CHECKS=1  NVHE=1  KSRC=dir
+# VANILLA=1  PAGES=16K|64K  CHECKS=1  NVHE=1  KSRC=dir  SECONDS=n  SEED=n  STEPS=list
 
 BASE ?= 6.1
 VARIANT = $(if $(filter-out 0,$(VANILLA)),vanilla,patched)
 export V TEST REUSE KSRC PAGES CHECKS NVHE APPEND MACHINE CPU TIMEOUT VMS QEMU BUSYBOX BUILD JOBS
 export IMAGE DEB MODULES CONFIG EXPECT
+# A variable of the shell's own
+unexport SECONDS
 
 .NOTPARALLEL:
-.PHONY: run compare bench vng vmm probe bundle image tree refresh litmus static bisect \
+.PHONY: run compare bench vng vmm probe bundle stress image tree refresh litmus static bisect \
 	mbox export dist watch shell qemu test test-all clean help setup
 
 run: image	## (default) build BASE with its series, boot it, run all tests
@@ -45,6 +47,10 @@ probe: setup	## which known bugs has a kernel not built here? IMAGE=path or DEB=
 
 bundle: setup	## one tar for a machine with MTE: tests, runner, judge
 	@scripts/bundle
+
+stress: image	## random operations on tagged memory for SECONDS, from SEED
+	@scripts/stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(STEPS),--steps $(STEPS)) $(BASE) $(VARIANT)
 
 image: setup	## build kernel and initramfs only
 	@scripts/fetch $(BASE)
