@@ -329,7 +329,7 @@ static struct mte_vm *copy_with_short_buffer(const struct mte_case *c,
 	size_t i, bad = 0;
 	long ret;
 
-	if (c->arg == WRITE) {
+	if (!(c->arg & READ)) {
 		mte_fill_pattern(buffer, good, NEW_TAGS);
 		ret = mte_write_tags(m, IPA, buffer, 2 * MTE_PAGE);
 		if (done)
@@ -352,24 +352,17 @@ static struct mte_vm *copy_with_short_buffer(const struct mte_case *c,
 	return m;
 }
 
-static void bad_buffer_first(const struct mte_case *c)
-{
-	copy_with_short_buffer(c, 0, -EFAULT);
-}
+/* Where the buffer ends, beside the direction: behind a page, behind some tags */
+#define ONE_PAGE_GOOD	0x10
+#define SOME_TAGS_GOOD	0x20
 
-static void bad_buffer_in_first_page(const struct mte_case *c)
+static void bad_buffer(const struct mte_case *c)
 {
-	copy_with_short_buffer(c, TAGS_BEFORE_FAULT, -EFAULT);
-}
+	size_t pages = !!(c->arg & ONE_PAGE_GOOD);
+	size_t tags = c->arg & SOME_TAGS_GOOD ? TAGS_BEFORE_FAULT : 0;
 
-static void bad_buffer_later(const struct mte_case *c)
-{
-	copy_with_short_buffer(c, TAGS_PER_PAGE, MTE_PAGE);
-}
-
-static void bad_buffer_in_second_page(const struct mte_case *c)
-{
-	copy_with_short_buffer(c, TAGS_PER_PAGE + TAGS_BEFORE_FAULT, MTE_PAGE);
+	copy_with_short_buffer(c, pages * TAGS_PER_PAGE + tags,
+			       pages ? (long)MTE_PAGE : -EFAULT);
 }
 
 /*
@@ -1149,21 +1142,20 @@ static const struct mte_case cases[] = {
 	{ "read_up_to_hole_returns_bytes_done", hole_later, MTE_ON_ANON, READ },
 	{ "write_up_to_hole_returns_bytes_done",
 	  hole_later, MTE_ON_ANON, WRITE },
-	{ "read_to_bad_buffer_is_efault", bad_buffer_first, MTE_ON_ANON, READ },
-	{ "write_from_bad_buffer_is_efault",
-	  bad_buffer_first, MTE_ON_ANON, WRITE },
+	{ "read_to_bad_buffer_is_efault", bad_buffer, MTE_ON_ANON, READ },
+	{ "write_from_bad_buffer_is_efault", bad_buffer, MTE_ON_ANON, WRITE },
 	{ "read_to_buffer_bad_in_first_page_is_efault",
-	  bad_buffer_in_first_page, MTE_ON_ANON, READ },
+	  bad_buffer, MTE_ON_ANON, READ | SOME_TAGS_GOOD },
 	{ "write_from_buffer_bad_in_first_page_is_efault",
-	  bad_buffer_in_first_page, MTE_ON_ANON, WRITE },
+	  bad_buffer, MTE_ON_ANON, WRITE | SOME_TAGS_GOOD },
 	{ "read_to_bad_second_buffer_page_returns_bytes_done",
-	  bad_buffer_later, MTE_ON_ANON, READ },
+	  bad_buffer, MTE_ON_ANON, READ | ONE_PAGE_GOOD },
 	{ "write_from_bad_second_buffer_page_returns_bytes_done",
-	  bad_buffer_later, MTE_ON_ANON, WRITE },
+	  bad_buffer, MTE_ON_ANON, WRITE | ONE_PAGE_GOOD },
 	{ "read_to_buffer_bad_in_second_page_returns_bytes_done",
-	  bad_buffer_in_second_page, MTE_ON_ANON, READ },
+	  bad_buffer, MTE_ON_ANON, READ | ONE_PAGE_GOOD | SOME_TAGS_GOOD },
 	{ "write_from_buffer_bad_in_second_page_returns_bytes_done",
-	  bad_buffer_in_second_page, MTE_ON_ANON, WRITE },
+	  bad_buffer, MTE_ON_ANON, WRITE | ONE_PAGE_GOOD | SOME_TAGS_GOOD },
 	{ "kernel_address_is_efault", kernel_address, MTE_ON_ANON },
 	{ "read_of_many_pages_up_to_hole_returns_bytes_done",
 	  many_pages_up_to_hole, MTE_ON_SMALL, READ },

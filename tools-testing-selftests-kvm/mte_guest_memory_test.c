@@ -56,16 +56,6 @@
 #define LATER_TAGS	0x1a7e3d5UL
 #define SAME_DATA	0x5a5a5a5a5a5a5a5aUL
 
-#ifndef MADV_COLD
-#define MADV_COLD		20
-#endif
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT		21
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE		25
-#endif
-
 #define KSM			"/sys/kernel/mm/ksm/"
 #define SPLIT_HUGE_PAGES	"/sys/kernel/debug/split_huge_pages"
 #define COMPACT_MEMORY		"/proc/sys/vm/compact_memory"

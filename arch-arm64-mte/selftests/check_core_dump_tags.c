@@ -239,7 +239,7 @@ static const char *set_up(void)
 	if (!mkdtemp(dir))
 		return "cannot make a directory for core files";
 	snprintf(pattern, sizeof(pattern), "%s/core.%%p", dir);
-	if (!change_setting(PATTERN, pattern))
+	if (!change(PATTERN, pattern))
 		return "cannot say where core files go";
 	grow_hugetlb_pool(HUGETLB_PAGES);
 	return NULL;

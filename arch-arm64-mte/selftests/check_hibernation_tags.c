@@ -153,7 +153,7 @@ static const char *set_up(void)
 		ksft_print_msg("cannot set up the memory\n");
 		return NULL;
 	}
-	if (!change_setting(POWER "disk", "shutdown"))
+	if (!change(POWER "disk", "shutdown"))
 		ksft_print_msg("cannot choose to shut down: %s\n",
 			       strerror(errno));
 	ksft_print_msg("going to sleep\n");

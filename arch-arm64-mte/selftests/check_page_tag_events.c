@@ -62,7 +62,7 @@ static const char *no_frames(const struct test *test)
 	return geteuid() ? "needs root to see page frames" : no_backing(test);
 }
 
-static void note_frames(const struct area *a, unsigned long *frames)
+static void list_frames(const struct area *a, unsigned long *frames)
 {
 	size_t i;
 
@@ -85,7 +85,7 @@ static bool own_copy_intact(const struct area *a, const char *who)
 	size_t pages = a->size / page_size(), same;
 	unsigned long frames[pages];
 
-	note_frames(a, frames);
+	list_frames(a, frames);
 	write_all_pages(a);
 	same = area_unmoved_pages(a, frames);
 	if (same)
@@ -186,7 +186,7 @@ static bool test_mprotect_mthp(const struct test *test)
 	a.granules = size / GRANULE;
 	a.tags = malloc(a.granules);
 	snprintf(old, sizeof(old), "%s", read_setting(MTHP));
-	if (!a.mem || !change_setting(MTHP, "always"))
+	if (!a.mem || !change(MTHP, "always"))
 		return false;
 	area_fill_data(&a);
 	write_text(MTHP, old);
@@ -216,7 +216,7 @@ static bool test_migration(const struct test *test)
 
 	if (!area_create(&a, test->backing, PAGES))
 		return false;
-	note_frames(&a, frames);
+	list_frames(&a, frames);
 	for (i = 0; i < a.size; i += page_size()) {
 		if (madvise(a.mem + i, page_size(), MADV_SOFT_OFFLINE)) {
 			ksft_print_msg("MADV_SOFT_OFFLINE: %s\n",
@@ -267,6 +267,8 @@ static bool test_new_memory(const struct test *test)
 			       "mte_clear_page_tags", getpid()) &&
 	    test_attempt % 2 == 0)
 		return false;
+	/* Who reads first may get the huge zero page, and small pages for that. */
+	a.mem[0] = 1;
 	write_all_pages(&a);
 	return no_stale_tags(&a);
 }

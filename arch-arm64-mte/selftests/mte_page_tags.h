@@ -26,6 +26,7 @@
 
 #include "kselftest.h"
 #include "mte_race_window.h"
+#include "mte_zram.h"
 
 #define BIT_OF_LONG(n)	(1UL << (n))
 
@@ -51,78 +52,18 @@ static inline bool cpu_has_mte(void)
 	return getauxval(AT_HWCAP2) & HWCAP2_MTE;
 }
 
-/* The number in a file of proc or sysfs; -1 if it cannot be read */
-static inline long read_number(const char *path)
-{
-	FILE *f = fopen(path, "r");
-	long value = -1;
-
-	if (!f)
-		return -1;
-	if (fscanf(f, "%ld", &value) != 1)
-		value = -1;
-	fclose(f);
-	return value;
-}
-
-static inline bool write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	close(fd);
-	return ok;
-}
-
-/*
- * A line of a file; of a choice of words the one in brackets. It is in memory that
- * the next call overwrites, and empty if the file cannot be read.
- */
-static inline const char *read_setting(const char *path)
-{
-	static char line[256];
-	FILE *f = fopen(path, "r");
-	char *start;
-
-	if (!f || !fgets(line, sizeof(line), f))
-		line[0] = '\0';
-	if (f)
-		fclose(f);
-	start = strchr(line, '[');
-	start = start ? start + 1 : line;
-	start[strcspn(start, "]\n")] = '\0';
-	return start;
-}
-
 /* What all processes of the program share */
 static struct {
 	/* Why the test that runs proves nothing */
 	const char *is_void;
-	/* Settings of the machine as they were, to be put back at the end */
-	struct {
-		char path[128], was[256];
-	} settings[16];
-	size_t nr_settings;
+	/* Put back at the end */
+	struct settings settings;
 } *shared;
 
 /* Change a setting, until the program ends. Returns false if it cannot be changed. */
-static inline bool change_setting(const char *path, const char *text)
+static inline bool change(const char *path, const char *text)
 {
-	size_t i;
-
-	for (i = 0; i < shared->nr_settings; i++)
-		if (!strcmp(shared->settings[i].path, path))
-			return write_text(path, text);
-	if (i == ARRAY_SIZE(shared->settings))
-		return false;
-	snprintf(shared->settings[i].path, sizeof(shared->settings[i].path), "%s", path);
-	snprintf(shared->settings[i].was, sizeof(shared->settings[i].was), "%s",
-		 read_setting(path));
-	shared->nr_settings++;
-	return write_text(path, text);
+	return change_setting(&shared->settings, path, text);
 }
 
 static inline bool change_number(const char *path, unsigned long value)
@@ -130,16 +71,7 @@ static inline bool change_number(const char *path, unsigned long value)
 	char text[32];
 
 	snprintf(text, sizeof(text), "%lu", value);
-	return change_setting(path, text);
-}
-
-static inline void restore_settings(void)
-{
-	size_t i = shared->nr_settings;
-
-	while (i--)
-		write_text(shared->settings[i].path,
-			   shared->settings[i].was[0] ? shared->settings[i].was : "\n");
+	return change(path, text);
 }
 
 /* Read a byte, for the page fault's sake */
@@ -220,11 +152,7 @@ static inline size_t count_nonzero_tags(const char *addr, size_t granules)
  * The pagemap entry of the page at @addr; 0 if there is none or it cannot be
  * read. The page frame number in it is 0 without CAP_SYS_ADMIN.
  */
-#define PAGEMAP		"/proc/self/pagemap"
-#define PAGEMAP_PRESENT	BIT_OF_LONG(63)
 #define PAGEMAP_SWAPPED	BIT_OF_LONG(62)
-/* Where the page is, or its swap type and offset if it is swapped out */
-#define PAGEMAP_PFN	(BIT_OF_LONG(55) - 1)
 
 /* Files of somebody else's pages, opened with the privileges for it; -1: our own */
 static int pagemap_fd = -1, kpageflags_fd = -1;
@@ -335,14 +263,14 @@ static inline const char *collapse_missing(void)
 /* Have huge pages in memfds that ask for them. */
 static inline void allow_huge_memfds(void)
 {
-	change_setting(thp_is_too_large() ? thp_setting(MAX_THP_SIZE, "shmem_enabled") :
+	change(thp_is_too_large() ? thp_setting(MAX_THP_SIZE, "shmem_enabled") :
 		       THP_SETTINGS "shmem_enabled", "advise");
 }
 
 static inline void allow_thp(void)
 {
 	if (thp_is_too_large())
-		change_setting(thp_setting(MAX_THP_SIZE, "enabled"), "madvise");
+		change(thp_setting(MAX_THP_SIZE, "enabled"), "madvise");
 }
 
 static inline bool is_thp_tail(const char *page)
@@ -446,16 +374,8 @@ static inline void proves_nothing(const char *why)
 
 #define MAX_DIRTY_HUGETLB	16
 
-/* The page frames that had these tags, in order */
-static unsigned long *dirtied;
-static size_t nr_dirtied;
-
-static inline int compare_frames(const void *a, const void *b)
-{
-	unsigned long x = *(const unsigned long *)a, y = *(const unsigned long *)b;
-
-	return x < y ? -1 : x > y;
-}
+/* The page frames that had these tags */
+static struct frames dirtied;
 
 /*
  * Leave free memory behind whose tags are @tag: some of the hugetlb pool, or
@@ -486,32 +406,9 @@ static inline bool dirty_free_memory(enum backing_type backing,
 		madvise(p, size / 2, MADV_HUGEPAGE);
 	for (i = 0; i < size; i += GRANULE)
 		set_tag(p + i, tag);
-	nr_dirtied = size / page_size();
-	dirtied = realloc(dirtied, nr_dirtied * sizeof(*dirtied));
-	for (i = 0; i < nr_dirtied; i++)
-		dirtied[i] = page_frame(p + i * page_size());
-	qsort(dirtied, nr_dirtied, sizeof(*dirtied), compare_frames);
+	dirtied.nr = 0;
+	note_frames(&dirtied, -1, p, size);
 	return !munmap(p, size);
-}
-
-/*
- * How many of these pages are of the memory that dirty_free_memory() had last, and so
- * have its tags unless the kernel has cleared them; -1 if nobody may tell
- */
-static inline long count_dirtied_pages(const char *mem, size_t size)
-{
-	unsigned long frame;
-	long count = 0;
-	size_t i;
-
-	if (!nr_dirtied || !dirtied[nr_dirtied - 1])
-		return -1;
-	for (i = 0; i < size; i += page_size()) {
-		frame = page_frame(mem + i);
-		count += frame && bsearch(&frame, dirtied, nr_dirtied, sizeof(frame),
-					  compare_frames);
-	}
-	return count;
 }
 
 static inline const char *backing_missing(enum backing_type backing)
@@ -759,7 +656,7 @@ struct test {
 static inline bool had_stale_tags(long stale, const char *mem, size_t size)
 {
 	if (stale < 0)
-		stale = count_dirtied_pages(mem, size);
+		stale = count_frames(&dirtied, pagemap_fd, mem, size);
 	if (stale < 0)
 		proves_nothing("page frame numbers are hidden");
 	ksft_print_msg("%ld pages had stale tags\n", stale);
@@ -873,7 +770,7 @@ static inline void run_tests(const struct test *tests, size_t nr,
 			ksft_test_result(!code, "%s\n", tests[i].property);
 	}
 
-	restore_settings();
+	restore_settings(&shared->settings);
 	if (tear_down && cpu_has_mte())
 		tear_down();
 	if (test_stopped_by)

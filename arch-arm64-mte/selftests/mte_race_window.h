@@ -214,4 +214,69 @@ static inline bool race_window_is_open(void)
 	return race_window_get("held") > 0;
 }
 
+/*
+ * Evidence without the module: whether a page is in a frame that was known to be
+ * somebody else's before
+ */
+#define PAGEMAP		"/proc/self/pagemap"
+#define PAGEMAP_PRESENT	0x8000000000000000UL
+/* Where the page is, or its swap type and offset if it is swapped out */
+#define PAGEMAP_PFN	((1UL << 55) - 1)
+
+struct frames {
+	unsigned long *of;
+	size_t nr;
+};
+
+static inline int compare_frames(const void *a, const void *b)
+{
+	unsigned long x = *(const unsigned long *)a, y = *(const unsigned long *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * Note the page frames of this memory, too; 0 for a page that is not there, or is hidden.
+ * @pagemap: an open file, or -1 for our own memory. Returns false if it cannot be read.
+ */
+static inline bool note_frames(struct frames *f, int pagemap, const void *mem, size_t size)
+{
+	size_t i, page = sysconf(_SC_PAGESIZE), nr = size / page, bytes = nr * sizeof(*f->of);
+	off_t offset = (unsigned long)mem / page * sizeof(*f->of);
+	int fd = pagemap < 0 ? open(PAGEMAP, O_RDONLY) : pagemap;
+	unsigned long *of;
+	bool ok;
+
+	f->of = realloc(f->of, (f->nr + nr) * sizeof(*f->of));
+	of = f->of + f->nr;
+	ok = fd >= 0 && pread(fd, of, bytes, offset) == (ssize_t)bytes;
+	for (i = 0; ok && i < nr; i++)
+		of[i] = of[i] & PAGEMAP_PRESENT ? of[i] & PAGEMAP_PFN : 0;
+	f->nr += ok ? nr : 0;
+	if (pagemap < 0 && fd >= 0)
+		close(fd);
+	return ok;
+}
+
+/* How many pages of this memory are in one of these page frames; -1 if that is hidden */
+static inline long count_frames(const struct frames *f, int pagemap, const void *mem,
+				size_t size)
+{
+	struct frames now = {};
+	long count = 0;
+	size_t i;
+
+	if (!note_frames(&now, pagemap, mem, size))
+		return -1;
+	qsort(now.of, now.nr, sizeof(*now.of), compare_frames);
+	if (!now.of[now.nr - 1])
+		return -1;
+	/* There are fewer of them. */
+	for (i = 0; i < f->nr; i++)
+		count += f->of[i] && bsearch(&f->of[i], now.of, now.nr, sizeof(*now.of),
+					     compare_frames);
+	free(now.of);
+	return count;
+}
+
 #endif /* _MTE_RACE_WINDOW_H */

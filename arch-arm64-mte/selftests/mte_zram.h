@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Swap space on a compressed RAM disk of a test's own */
+/* Settings of the machine, and swap space on a compressed RAM disk of a test's own */
 #ifndef _MTE_ZRAM_H
 #define _MTE_ZRAM_H
 
@@ -12,6 +12,92 @@
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/sysmacros.h>
+
+/* The number in a file of proc or sysfs; -1 if it cannot be read */
+static inline long read_number(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	long value = -1;
+
+	if (!f)
+		return -1;
+	if (fscanf(f, "%ld", &value) != 1)
+		value = -1;
+	fclose(f);
+	return value;
+}
+
+/*
+ * A line of a file; of a choice of words the one in brackets. It is in memory that
+ * the next call overwrites, and empty if the file cannot be read.
+ */
+static inline const char *read_setting(const char *path)
+{
+	static char line[256];
+	FILE *f = fopen(path, "r");
+	char *start;
+
+	if (!f || !fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	if (f)
+		fclose(f);
+	start = strchr(line, '[');
+	start = start ? start + 1 : line;
+	start[strcspn(start, "]\n")] = '\0';
+	return start;
+}
+
+static inline bool write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	close(fd);
+	return ok;
+}
+
+static inline bool write_number(const char *path, unsigned long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lu\n", value);
+	return write_text(path, text);
+}
+
+#define MAX_SETTINGS	16
+
+/* Settings that were changed, as they were; in memory that processes share */
+struct settings {
+	struct {
+		char path[128], was[256];
+	} old[MAX_SETTINGS];
+	size_t nr;
+};
+
+static inline bool change_setting(struct settings *s, const char *path, const char *text)
+{
+	size_t i;
+
+	for (i = 0; i < s->nr; i++)
+		if (!strcmp(s->old[i].path, path))
+			return write_text(path, text);
+	if (i == MAX_SETTINGS)
+		return false;
+	snprintf(s->old[i].path, sizeof(s->old[i].path), "%s", path);
+	snprintf(s->old[i].was, sizeof(s->old[i].was), "%s", read_setting(path));
+	s->nr++;
+	return write_text(path, text);
+}
+
+static inline void restore_settings(struct settings *s)
+{
+	for (; s->nr; s->nr--)
+		write_text(s->old[s->nr - 1].path,
+			   s->old[s->nr - 1].was[0] ? s->old[s->nr - 1].was : "\n");
+}
 
 #define ZRAM_CONTROL	"/sys/class/zram-control/"
 
@@ -34,17 +120,6 @@ static inline struct zram_path zram_attribute(int id, const char *name)
 	snprintf(path.text, sizeof(path.text), "/sys/block/zram%d/%s", id,
 		 name);
 	return path;
-}
-
-static inline bool zram_write(const char *path, unsigned long value)
-{
-	FILE *f = fopen(path, "w");
-	bool ok;
-
-	if (!f)
-		return false;
-	ok = fprintf(f, "%lu\n", value) > 0;
-	return !fclose(f) && ok;
 }
 
 /* There is no node if nobody looks after /dev. */
@@ -115,18 +190,18 @@ static inline int zram_add(size_t bytes)
 	if (fscanf(f, "%d", &id) != 1)
 		id = -1;
 	fclose(f);
-	if (id < 0 || (zram_write(zram_attribute(id, "disksize").text, bytes) &&
+	if (id < 0 || (write_number(zram_attribute(id, "disksize").text, bytes) &&
 		       zram_make_node(id)))
 		return id;
-	zram_write(ZRAM_CONTROL "hot_remove", id);
+	write_number(ZRAM_CONTROL "hot_remove", id);
 	return -1;
 }
 
 static inline void zram_remove(int id)
 {
 	zram_swap_off(id);
-	zram_write(zram_attribute(id, "reset").text, 1);
-	zram_write(ZRAM_CONTROL "hot_remove", id);
+	write_number(zram_attribute(id, "reset").text, 1);
+	write_number(ZRAM_CONTROL "hot_remove", id);
 	/* Whoever made it may be faster. */
 	unlink(zram_node(id).text);
 }

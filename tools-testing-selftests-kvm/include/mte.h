@@ -17,6 +17,7 @@
 #include <linux/bits.h>
 #include <linux/compiler.h>
 #include <linux/kvm.h>
+#include <linux/mman.h>
 #include <linux/types.h>
 
 #include "arm64/mte/mte_race_window.h"
@@ -31,10 +32,6 @@ extern size_t mte_page_size, mte_block_size;
 #define MTE_BLOCK		mte_block_size
 #define MTE_GRANULE		16UL
 #define MTE_GRANULES_PER_PAGE	(MTE_PAGE / MTE_GRANULE)
-
-#ifndef PROT_MTE
-#define PROT_MTE		0x20
-#endif
 
 enum mte_backing {
 	MTE_ANON,	/* private anonymous memory, base pages only */

@@ -28,16 +28,6 @@
 #include "mte.h"
 #include "processor.h"
 
-#ifndef MAP_HUGE_SHIFT
-#define MAP_HUGE_SHIFT		26
-#endif
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT		21
-#endif
-#ifndef MADV_SOFT_OFFLINE
-#define MADV_SOFT_OFFLINE	101
-#endif
-
 #define MTE_REGION_SLOT		1
 #define MTE_ALIAS_SLOT		2
 
@@ -57,8 +47,6 @@
 /* How often a case may ask to be run again */
 #define MAX_RUNS		5
 
-#define PAGEMAP_PRESENT		BIT(63)
-#define PAGEMAP_PFN		(BIT(55) - 1)
 #define FRAMES_HIDDEN		"page frame numbers are hidden without CAP_SYS_ADMIN"
 #define KPAGEFLAGS_THP		BIT(22)
 #define KPAGEFLAGS_ZERO_PAGE	BIT(24)
@@ -115,11 +103,7 @@ static struct {
 	/* Nearly all of free memory was dirtied once. */
 	bool memory_dirty;
 	/* What the case changed in the system, for whoever cleans up */
-	struct tunable {
-		char path[80];
-		char was[32];
-	} tunables[8];
-	unsigned int nr_tunables;
+	struct settings settings;
 	int zram;
 } *verdict;
 
@@ -206,81 +190,16 @@ void mte_run_again(const char *fmt, ...)
 	exit(verdict->failed ? KSFT_FAIL : KSFT_SKIP);
 }
 
-static unsigned long read_number(const char *path)
-{
-	unsigned long value = 0;
-	FILE *f = fopen(path, "r");
-
-	if (f) {
-		if (fscanf(f, "%lu", &value) != 1)
-			value = 0;
-		fclose(f);
-	}
-
-	return value;
-}
-
-static bool write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	close(fd);
-
-	return ok;
-}
-
-static bool write_number(const char *path, unsigned long value)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "%lu\n", value);
-
-	return write_text(path, text);
-}
-
-/* A line, or the word of it that is chosen, which is in brackets */
-static void read_text(const char *path, char *text, int size)
-{
-	char line[128] = "", *start;
-	FILE *f = fopen(path, "r");
-
-	if (f) {
-		if (!fgets(line, sizeof(line), f))
-			line[0] = '\0';
-		fclose(f);
-	}
-	start = strchr(line, '[');
-	start = start ? start + 1 : line;
-	start[strcspn(start, "]\n")] = '\0';
-	snprintf(text, size, "%s", start);
-}
-
 unsigned long mte_tunable(const char *path)
 {
-	return read_number(path);
+	long value = read_number(path);
+
+	return value > 0 ? value : 0;
 }
 
 static void set_tunable(const char *path, const char *text)
 {
-	struct tunable *t;
-	unsigned int i;
-
-	for (i = 0; i < verdict->nr_tunables; i++)
-		if (!strcmp(verdict->tunables[i].path, path))
-			break;
-	if (i == sizeof(verdict->tunables) / sizeof(*t))
-		mte_die("too many things changed");
-	if (i == verdict->nr_tunables) {
-		t = &verdict->tunables[i];
-		snprintf(t->path, sizeof(t->path), "%s", path);
-		read_text(path, t->was, sizeof(t->was));
-		verdict->nr_tunables++;
-	}
-	if (!write_text(path, text))
+	if (!change_setting(&verdict->settings, path, text))
 		mte_skip("cannot write to %s: %s", path, strerror(errno));
 }
 
@@ -338,14 +257,12 @@ static void set_stop_handler(void (*handler)(int signal))
 /* Returns the wait status of the process that ran the case. */
 static int run_in_child(const struct mte_case *c)
 {
-	struct tunable *t;
 	int status;
 	pid_t pid;
 
 	verdict->failed = false;
 	verdict->again = false;
 	verdict->skip_reason[0] = '\0';
-	verdict->nr_tunables = 0;
 	verdict->zram = -1;
 	fflush(stdout);
 
@@ -377,10 +294,7 @@ static int run_in_child(const struct mte_case *c)
 		race_window_disarm();
 	if (verdict->zram >= 0)
 		zram_remove(verdict->zram);
-	while (verdict->nr_tunables) {
-		t = &verdict->tunables[--verdict->nr_tunables];
-		write_text(t->path, t->was);
-	}
+	restore_settings(&verdict->settings);
 	if (stopped_by)
 		ksft_exit_fail_msg("stopped by signal %d\n", stopped_by);
 
@@ -726,27 +640,21 @@ static void set_huge_pages(enum mte_backing backing, unsigned long pages)
 			 kib);
 }
 
-static bool is_hugetlb(enum mte_backing backing)
-{
-	return backing == MTE_HUGETLB || backing == MTE_HUGETLB_CONT ||
-	       backing == MTE_SHARED_HUGETLB;
-}
-
 void mte_vm_spare_huge_pages(struct mte_vm *m)
 {
-	if (is_hugetlb(m->backing))
+	if (BIT(m->backing) & (BIT(MTE_HUGETLB) | BIT(MTE_HUGETLB_CONT) |
+			       BIT(MTE_SHARED_HUGETLB)))
 		set_huge_pages(m->backing, 2 * m->size / mte_unit(m->backing));
 }
 
 /* Have transparent huge pages of MTE_BLOCK for those who ask for them. */
 static void need_thp(void)
 {
-	size_t pmd = read_number(THP "hpage_pmd_size");
+	size_t pmd = mte_tunable(THP "hpage_pmd_size");
 	char text[80];
 
 	if (pmd <= MTE_BLOCK) {
-		read_text(THP "enabled", text, sizeof(text));
-		if (!strcmp(text, "never"))
+		if (!strcmp(read_setting(THP "enabled"), "never"))
 			mte_skip("transparent huge pages are switched off");
 		return;
 	}
@@ -759,7 +667,7 @@ static void need_thp(void)
 /* How much free memory the kernel keeps for itself, and some more */
 static size_t memory_reserve(void)
 {
-	size_t kept = 2 * 1024 * read_number("/proc/sys/vm/min_free_kbytes");
+	size_t kept = 2 * 1024 * mte_tunable("/proc/sys/vm/min_free_kbytes");
 
 	return kept > MEMORY_RESERVE ? kept : MEMORY_RESERVE;
 }
@@ -1113,10 +1021,10 @@ static size_t cgroup_room(void)
 		for (end = line + strlen(line); end > line + 3; *end = '\0') {
 			snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max",
 				 line + 3);
-			max = read_number(path);
+			max = mte_tunable(path);
 			snprintf(path, sizeof(path),
 				 "/sys/fs/cgroup%s/memory.current", line + 3);
-			used = read_number(path);
+			used = mte_tunable(path);
 			/* "max" is no number. */
 			if (max && max < used + room)
 				room = max > used ? max - used : 0;
@@ -1128,61 +1036,20 @@ static size_t cgroup_room(void)
 	return room;
 }
 
-/*
- * The pagemap's entries for some pages. What is not there, or not for us to see, has
- * no page frame.
- */
-static void read_pagemap(const void *addr, size_t pages, u64 *entries)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	size_t size = pages * sizeof(*entries);
-
-	if (fd < 0 || pread(fd, entries, size, (uintptr_t)addr / MTE_PAGE *
-			    sizeof(*entries)) != (ssize_t)size)
-		mte_skip("cannot read the pagemap: %s", strerror(errno));
-	close(fd);
-}
-
-static u64 frame_of(u64 entry)
-{
-	return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_PFN : 0;
-}
-
-static u64 *remembered;
-static size_t nr_remembered;
+static struct frames remembered;
 
 void mte_remember_frames(const void *addr, size_t size)
 {
-	size_t pages = size / MTE_PAGE;
-
-	remembered = realloc(remembered, (nr_remembered + pages) * sizeof(u64));
-	read_pagemap(addr, pages, remembered + nr_remembered);
-	nr_remembered += pages;
-}
-
-static int compare_frames(const void *a, const void *b)
-{
-	u64 x = frame_of(*(const u64 *)a), y = frame_of(*(const u64 *)b);
-
-	return x < y ? -1 : x > y;
+	if (!note_frames(&remembered, -1, addr, size))
+		mte_skip("cannot read the pagemap: %s", strerror(errno));
 }
 
 size_t mte_remembered_frames(const void *addr, size_t size)
 {
-	size_t i, count = 0, pages = size / MTE_PAGE;
-	u64 *entries = calloc(pages, sizeof(*entries));
+	long count = count_frames(&remembered, -1, addr, size);
 
-	read_pagemap(addr, pages, entries);
-	for (i = 0; i < pages; i++)
-		if (entries[i] & PAGEMAP_PRESENT && !frame_of(entries[i]))
-			mte_skip(FRAMES_HIDDEN);
-	/* There are fewer of them. */
-	qsort(entries, pages, sizeof(*entries), compare_frames);
-	for (i = 0; i < nr_remembered; i++)
-		count += frame_of(remembered[i]) &&
-			 bsearch(&remembered[i], entries, pages, sizeof(*entries),
-				 compare_frames);
-	free(entries);
+	if (count < 0)
+		mte_skip(FRAMES_HIDDEN);
 
 	return count;
 }
@@ -1231,7 +1098,7 @@ void mte_dirty_free_memory(void)
 	huge_mem = map_stale(huge, MADV_HUGEPAGE);
 	base_mem = map_stale(base, MADV_NOHUGEPAGE);
 	if (!race_window_loaded()) {
-		nr_remembered = 0;
+		remembered.nr = 0;
 		mte_remember_frames(huge_mem, huge);
 		mte_remember_frames(base_mem, base);
 	}
@@ -1306,7 +1173,7 @@ static bool is_huge(struct mte_vm *m)
 	FILE *f;
 
 	/* Only those that a PMD maps are counted. */
-	if (read_number(THP "hpage_pmd_size") > MTE_BLOCK)
+	if (mte_tunable(THP "hpage_pmd_size") > MTE_BLOCK)
 		return mte_in_huge_page(m->hva) &&
 		       mte_pfn(m->hva + MTE_BLOCK - MTE_PAGE) - mte_pfn(m->hva) ==
 		       MTE_BLOCK / MTE_PAGE - 1;
@@ -1333,13 +1200,17 @@ void mte_need_huge_page(struct mte_vm *m)
 
 u64 mte_pfn(const void *addr)
 {
-	u64 entry;
+	struct frames f = {};
+	u64 pfn;
 
-	read_pagemap(addr, 1, &entry);
-	if (entry & PAGEMAP_PRESENT && !frame_of(entry))
+	/* The stack is there, if that can be seen. */
+	if (!note_frames(&f, -1, addr, MTE_PAGE) ||
+	    !note_frames(&f, -1, __builtin_frame_address(0), MTE_PAGE) || !f.of[1])
 		mte_skip(FRAMES_HIDDEN);
+	pfn = f.of[0];
+	free(f.of);
 
-	return frame_of(entry);
+	return pfn;
 }
 
 static u64 page_flags(const void *addr)
@@ -1514,10 +1385,15 @@ void *mte_await_userfault(int uffd, int timeout_ms)
 {
 	struct pollfd pollfd = { .fd = uffd, .events = POLLIN };
 	struct uffd_msg msg;
+	ssize_t size;
 
-	if (poll(&pollfd, 1, timeout_ms) != 1 ||
-	    read(uffd, &msg, sizeof(msg)) != sizeof(msg) ||
-	    msg.event != UFFD_EVENT_PAGEFAULT)
+	/* Who waited may be gone when it comes to the read. */
+	do {
+		if (poll(&pollfd, 1, timeout_ms) != 1)
+			return NULL;
+		size = read(uffd, &msg, sizeof(msg));
+	} while (size < 0 && errno == EAGAIN);
+	if (size != sizeof(msg) || msg.event != UFFD_EVENT_PAGEFAULT)
 		return NULL;
 
 	return (void *)(msg.arg.pagefault.address & ~(MTE_PAGE - 1));

@@ -6,6 +6,9 @@
 #define _GNU_SOURCE
 #include <linux/kvm.h>
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE		25
+#endif
 #ifndef KVM_CAP_ARM_EL2
 #define KVM_CAP_ARM_EL2		240
 #endif
