@@ -2,15 +2,15 @@
 # Each target calls programs of scripts/, which have --help.
 #
 # BASE=5.10|6.1|6.12|7.3  GROUP=name  FORMAT=debian|suse|stable  OUT=dir  TEST=glob  V=1
-# VANILLA=1  CHECKS=1  NVHE=1  KSRC=dir
+# VANILLA=1  PAGES=16K|64K  CHECKS=1  NVHE=1  KSRC=dir
 
 BASE ?= 6.1
 VARIANT = $(if $(filter-out 0,$(VANILLA)),vanilla,patched)
-export V TEST REUSE KSRC CHECKS NVHE APPEND MACHINE CPU TIMEOUT VMS QEMU BUSYBOX BUILD JOBS
+export V TEST REUSE KSRC PAGES CHECKS NVHE APPEND MACHINE CPU TIMEOUT VMS QEMU BUSYBOX BUILD JOBS
 export IMAGE DEB MODULES CONFIG EXPECT
 
 .NOTPARALLEL:
-.PHONY: run compare bench vng probe bundle image tree refresh litmus static bisect \
+.PHONY: run compare bench vng vmm probe bundle image tree refresh litmus static bisect \
 	mbox export dist watch shell qemu test test-all clean help setup
 
 run: image	## (default) build BASE with its series, boot it, run all tests
@@ -35,6 +35,10 @@ vng: setup	## run the tests with virtme-ng instead
 	@VNG=1 scripts/build $(BASE) $(VARIANT)
 	@scripts/build-tests $(BASE)
 	@scripts/vng $(BASE) $(VARIANT)
+
+vmm: image	## Debian's QEMU runs guests with MTE in the test VM
+	@scripts/setup --vng
+	@scripts/vmm $(BASE) $(VARIANT)
 
 probe: setup	## which known bugs has a kernel not built here? IMAGE=path or DEB=package
 	@BASE=$(BASE) scripts/probe

@@ -237,16 +237,22 @@ export GIT_COMMITTER_NAME=series GIT_COMMITTER_EMAIL=series GIT_COMMITTER_DATE='
 export GIT_AUTHOR_NAME=series GIT_AUTHOR_EMAIL=series GIT_AUTHOR_DATE='@0 +0000'
 
 # kernel_of BASE: sets $kernel, the suffix of what belongs to another kernel than the
-# usual one: VNG=1, CHECKS=1, CHECKS=hwtags, and NVHE=1 on a base that cannot choose when
-# it boots.
+# usual one: VNG=1, PAGES=16K|64K, CHECKS=1, CHECKS=hwtags, and NVHE=1 on a base that cannot
+# choose when it boots.
 kernel_of() {
+	local pages=''
+	case ${PAGES:-4K} in
+	4K) ;;
+	16K | 64K) pages=-${PAGES,,} ;;
+	*) die "PAGES=$PAGES is none of 4K, 16K and 64K" ;;
+	esac
 	case ${CHECKS:-} in
 	'') kernel='' ;;
 	1) kernel=-checks ;;
 	hwtags) kernel=-hwtags ;;
 	*) die "CHECKS=$CHECKS is neither 1 nor hwtags" ;;
 	esac
-	kernel=${VNG:+-vng}$kernel
+	kernel=${VNG:+-vng}$pages$kernel
 	if [ -n "${NVHE:-}" ] && [ "$(cfg "$1" nvhe)" = config ]; then kernel=$kernel-nvhe; fi
 }
 
@@ -262,9 +268,15 @@ special_vm() {
 	esac
 }
 
-# left_out KEY BASE PROGRAM: is it among those of series.cfg (slow, named) that are left
-# out unless TEST asks for them?
-left_out() { [ -z "${TEST:-}" ] && cfg "$2" "$1" | tr ' ' '\n' | grep -xF -e "${3#*:}" >/dev/null; }
+# own BASE PROGRAM: is it the tree's own, not the series'?
+own() {
+	case " $(cfg "$1" kvmtests) " in *"/${2#*:} "*) return 0 ;; esac
+	[ "${2%%:*}" = arm64 ] && git -C "$BUILD/$1/vanilla/src" cat-file -e \
+		"HEAD:tools/testing/selftests/arm64/mte/${2#*:}.c" 2>/dev/null
+}
+
+# left_out BASE PROGRAM: is it one of series.cfg (slow) that runs only if TEST asks for it?
+left_out() { [ -z "${TEST:-}" ] && cfg "$1" slow | tr ' ' '\n' | grep -xF -e "${2#*:}" >/dev/null; }
 
 # overlay BASE AREA: "file in this repository, its place in the kernel tree",
 # a line each, for the folders whose new files a series adds; overlays: of all areas.

@@ -24,7 +24,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -40,8 +39,6 @@
 
 #include "kselftest.h"
 #include "mte.h"
-
-#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
 
 #define READ		KVM_ARM_TAGS_FROM_GUEST
 #define WRITE		KVM_ARM_TAGS_TO_GUEST
@@ -73,19 +70,10 @@ struct late_page {
 
 static struct late_page let_page_be_late(char *addr)
 {
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	struct late_page page = { .addr = addr };
-
-	page.uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (page.uffd < 0 || ioctl(page.uffd, UFFDIO_API, &api))
-		mte_skip("no userfaultfd: %s", strerror(errno));
-	range.range.start = (uintptr_t)page.addr;
-	range.range.len = MTE_PAGE;
-	if (ioctl(page.uffd, UFFDIO_REGISTER, &range))
-		mte_die("UFFDIO_REGISTER: %s", strerror(errno));
-
-	return page;
+	return (struct late_page) {
+		.uffd = mte_open_userfaultfd(addr, MTE_PAGE),
+		.addr = addr,
+	};
 }
 
 static struct late_page make_late_page(void)
@@ -102,27 +90,17 @@ static struct late_page make_late_page(void)
 /* Wait until somebody waits for the page. */
 static void await_fault(struct late_page *page)
 {
-	struct pollfd pollfd = { .fd = page->uffd, .events = POLLIN };
-	struct uffd_msg msg;
-
-	if (poll(&pollfd, 1, PATIENCE_S * 1000) != 1 ||
-	    read(page->uffd, &msg, sizeof(msg)) != sizeof(msg) ||
-	    msg.event != UFFD_EVENT_PAGEFAULT)
+	if (!mte_await_userfault(page->uffd, PATIENCE_S * 1000))
 		mte_die("COPY_TAGS does not touch the page");
 }
 
 static void let_page_come(struct late_page *page, u64 pattern)
 {
-	u8 content[MTE_PAGE] = {};
-	struct uffdio_copy copy = {
-		.dst = (uintptr_t)page->addr,
-		.src = (uintptr_t)content,
-		.len = MTE_PAGE,
-	};
+	u8 *content = calloc(1, MTE_PAGE);
 
 	mte_fill_pattern(content, MTE_GRANULES_PER_PAGE, pattern);
-	if (ioctl(page->uffd, UFFDIO_COPY, &copy))
-		mte_die("UFFDIO_COPY: %s", strerror(errno));
+	mte_serve_page(page->uffd, page->addr, content);
+	free(content);
 }
 
 /*
@@ -454,14 +432,15 @@ static void slots_change(const struct mte_case *c)
 static struct late_page copy_late_guest_page(const struct mte_case *c,
 					     struct job *copy)
 {
-	static u8 tags[SIZE / MTE_GRANULE];
+	size_t nr = SIZE / MTE_GRANULE;
 	struct mte_vm *m = mte_vm_create(true);
 	struct late_page page;
+	u8 *tags = malloc(nr);
 
 	mte_vm_add_memory(m, c->backing, SIZE);
 	mte_guest_set_pattern(m, IPA, MTE_PAGE, OLD_TAGS);
 	page = let_page_be_late(mte_vm_hva(m) + MTE_PAGE);
-	mte_fill_pattern(tags, sizeof(tags), TAGS);
+	mte_fill_pattern(tags, nr, TAGS);
 	*copy = (struct job) {
 		.work = copy_tags, .m = m, .ipa = IPA, .length = SIZE,
 		.buffer = tags, .direction = c->arg,
@@ -474,7 +453,7 @@ static struct late_page copy_late_guest_page(const struct mte_case *c,
 
 static void guest_page_is_late(const struct mte_case *c)
 {
-	u8 want[SIZE / MTE_GRANULE] = {};
+	u8 *want = calloc(1, SIZE / MTE_GRANULE);
 	struct job copy;
 	struct late_page page = copy_late_guest_page(c, &copy);
 
@@ -485,7 +464,7 @@ static void guest_page_is_late(const struct mte_case *c)
 		return;
 	}
 	mte_fill_pattern(want, MTE_GRANULES_PER_PAGE, OLD_TAGS);
-	mte_expect(!memcmp(copy.buffer, want, sizeof(want)),
+	mte_expect(!memcmp(copy.buffer, want, SIZE / MTE_GRANULE),
 		   "other tags were read");
 }
 

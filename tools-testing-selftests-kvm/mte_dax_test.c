@@ -50,8 +50,6 @@
 #define STATX_ATTR_DAX	0x00200000
 #endif
 
-#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
-
 #define READ		KVM_ARM_TAGS_FROM_GUEST
 #define WRITE		KVM_ARM_TAGS_TO_GUEST
 
@@ -227,74 +225,38 @@ static void expect_pages_are_idle(int fd)
  * Slots
  */
 
-static int create_bare_vm(void)
-{
-	int kvm = open("/dev/kvm", O_RDWR);
-	int vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
-
-	if (vm < 0)
-		mte_die("no VM: %s", strerror(errno));
-	close(kvm);
-
-	return vm;
-}
-
-static int enable_mte(int vm)
-{
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
-
-	return ioctl(vm, KVM_ENABLE_CAP, &cap) ? errno : 0;
-}
-
-static int set_slot(int vm, void *mem, size_t size)
-{
-	struct kvm_userspace_memory_region region = {
-		.slot = 0,
-		.guest_phys_addr = IPA,
-		.memory_size = size,
-		.userspace_addr = (uintptr_t)mem,
-	};
-
-	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) ? errno : 0;
-}
-
-static const char *verdict_of(int error)
-{
-	return error ? strerror(error) : "accepted";
-}
-
 static void slot_refused(const struct mte_case *c)
 {
-	int fd = open_dax_file(), vm = create_bare_vm(), err;
+	int fd = open_dax_file(), vm = mte_create_bare_vm(), err;
 	char *mem = map_file(fd, c->arg, NULL, SIZE);
 
-	err = set_slot(vm, mem, SIZE);
+	err = mte_set_slot(vm, 0, 0, IPA, mem, SIZE);
 	if (err)
 		mte_die("no slot even without MTE: %s", strerror(err));
-	set_slot(vm, mem, 0);
+	mte_set_slot(vm, 0, 0, IPA, mem, 0);
 
-	if (enable_mte(vm))
+	if (mte_enable(vm))
 		mte_die("cannot enable KVM_CAP_ARM_MTE");
-	err = set_slot(vm, mem, SIZE);
-	mte_expect(err == EINVAL, "the slot: %s", verdict_of(err));
+	err = mte_set_slot(vm, 0, 0, IPA, mem, SIZE);
+	mte_expect(err == EINVAL, "the slot: %s", mte_verdict(err));
 	expect_pages_are_idle(fd);
 }
 
 static void capability_refused(const struct mte_case *c)
 {
-	int fd = open_dax_file(), vm = create_bare_vm(), err;
+	int fd = open_dax_file(), vm = mte_create_bare_vm(), err;
 	char *mem = map_file(fd, c->arg, NULL, SIZE);
 
-	err = set_slot(vm, mem, SIZE);
+	err = mte_set_slot(vm, 0, 0, IPA, mem, SIZE);
 	if (err)
 		mte_die("no slot even without MTE: %s", strerror(err));
-	err = enable_mte(vm);
-	mte_expect(err == EINVAL, "the capability: %s", verdict_of(err));
+	err = mte_enable(vm);
+	mte_expect(err == EINVAL, "the capability: %s", mte_verdict(err));
 
-	set_slot(vm, mem, 0);
-	err = enable_mte(vm);
+	mte_set_slot(vm, 0, 0, IPA, mem, 0);
+	err = mte_enable(vm);
 	mte_expect(!err, "the capability without that slot: %s",
-		   verdict_of(err));
+		   mte_verdict(err));
 	expect_pages_are_idle(fd);
 }
 
@@ -518,50 +480,23 @@ static void *run_copy(void *arg)
 	return NULL;
 }
 
-static int register_userfaultfd(u8 *page)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register range = {
-		.range.start = (uintptr_t)page,
-		.range.len = MTE_PAGE,
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
-		mte_skip("no userfaultfd: %s", strerror(errno));
-	if (ioctl(uffd, UFFDIO_REGISTER, &range))
-		mte_die("UFFDIO_REGISTER: %s", strerror(errno));
-
-	return uffd;
-}
-
 static void change_beside_copy(const struct mte_case *c, int (*change)(int fd))
 {
-	u8 content[MTE_PAGE] = {};
+	u8 *content = calloc(1, MTE_PAGE);
 	struct waiting_copy w = {
 		.direction = c->arg,
 		.tags = (u8 *)map_anon(NULL, MTE_PAGE),
 	};
-	struct uffdio_copy fill = {
-		.dst = (uintptr_t)w.tags,
-		.src = (uintptr_t)content,
-		.len = MTE_PAGE,
-	};
 	int fd = open_dax_file(), uffd;
-	struct pollfd pollfd = { .events = POLLIN };
-	struct uffd_msg msg;
 	pthread_t thread;
 	pid_t pid;
 
 	w.m = create_guest(fd, MAP_SHARED, IN_FRONT);
 	vmm_loads(w.m);
-	uffd = register_userfaultfd(w.tags);
-	pollfd.fd = uffd;
+	uffd = mte_open_userfaultfd(w.tags, MTE_PAGE);
 	if (pthread_create(&thread, NULL, run_copy, &w))
 		mte_die("no thread");
-	if (poll(&pollfd, 1, PATIENCE_S * 1000) != 1 ||
-	    read(uffd, &msg, sizeof(msg)) != sizeof(msg))
+	if (!mte_await_userfault(uffd, PATIENCE_S * 1000))
 		mte_die("COPY_TAGS does not touch its buffer");
 
 	pid = start_change(change, fd);
@@ -569,8 +504,7 @@ static void change_beside_copy(const struct mte_case *c, int (*change)(int fd))
 		ksft_print_msg("the file system waits for COPY_TAGS\n");
 	else
 		pid = 0;
-	if (ioctl(uffd, UFFDIO_COPY, &fill))
-		mte_die("UFFDIO_COPY: %s", strerror(errno));
+	mte_serve_page(uffd, w.tags, content);
 	pthread_join(thread, NULL);
 	/*
 	 * Behind the end of a file that was truncated is nothing at all. Holes

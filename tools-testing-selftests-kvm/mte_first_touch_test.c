@@ -35,8 +35,6 @@
 #include "kselftest.h"
 #include "mte.h"
 
-#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
-
 #define IPA		MTE_REGION_IPA
 #define SIZE		(2 * MTE_BLOCK)
 
@@ -47,9 +45,9 @@
 /* Long enough for the ioctl on a busy host, and it ends the hold itself. */
 #define HOLD_US		100000
 #define WINDOWS		16
+#define MAX_RACED_FOR	(128UL << 20)
 #define NATURAL_WINDOWS	2000
 #define NATURAL_SECONDS	20
-#define OPEN_TIMEOUT_MS	5000
 #define CHILD_SECONDS	60
 
 static struct mte_vm *create_vm_on_dirty_memory(const struct mte_case *c,
@@ -73,7 +71,7 @@ static void load_first(const struct mte_case *c)
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "first access");
 	/* The zero page makes way for memory of its own. */
 	mte_guest_store(m, IPA, SIZE);
-	mte_end_counting_stale_pages();
+	mte_end_counting_stale_pages(m);
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
 }
 
@@ -84,7 +82,7 @@ static void store_first(const struct mte_case *c)
 	mte_tag_program_memory(m);
 	mte_begin_counting_stale_pages();
 	mte_guest_store(m, IPA, SIZE);
-	mte_end_counting_stale_pages();
+	mte_end_counting_stale_pages(m);
 	mte_need_huge_page(m);
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
 }
@@ -97,7 +95,7 @@ static void seen_by_ioctl(const struct mte_case *c)
 	mte_tag_program_memory(m);
 	mte_begin_counting_stale_pages();
 	mte_guest_store(m, IPA, SIZE);
-	mte_end_counting_stale_pages();
+	mte_end_counting_stale_pages(m);
 	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after the ioctl");
 }
@@ -111,7 +109,7 @@ static void vmm_first(const struct mte_case *c)
 	mte_tag_program_memory(m);
 	mte_begin_counting_stale_pages();
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after the VMM");
-	mte_end_counting_stale_pages();
+	mte_end_counting_stale_pages(m);
 	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "after the VMM");
 }
 
@@ -131,9 +129,10 @@ static void flag_after_tags(const struct mte_case *c)
 	race_window_disarm();
 
 	ksft_print_msg("windows tried %lu, hit %lu\n", SIZE / MTE_PAGE, hits);
-	mte_expect(hits >= SIZE / MTE_PAGE, "evidence void: %lu of %lu pages seen",
-		   hits, SIZE / MTE_PAGE);
 	mte_expect(!early, "%lu pages had the flag before their tags", early);
+	if (hits < SIZE / MTE_PAGE)
+		mte_run_again("evidence void: %lu of %lu pages seen", hits,
+			      SIZE / MTE_PAGE);
 }
 
 static void zero_page_has_no_flag(const struct mte_case *c)
@@ -143,13 +142,13 @@ static void zero_page_has_no_flag(const struct mte_case *c)
 	mte_vm_add_memory(m, c->backing, SIZE);
 	mte_guest_load(m, IPA, SIZE);
 	if (!mte_is_zero_page(mte_vm_hva(m)))
-		mte_die("evidence void: the guest has not got the zero page");
+		mte_run_again("evidence void: the guest has not got the zero page");
 	mte_expect(!mte_is_flagged(mte_vm_hva(m)), "the zero page has the flag");
 
 	/* That the flag can be seen if there is one */
 	mte_guest_store(m, IPA, SIZE);
-	mte_expect(mte_is_flagged(mte_vm_hva(m)),
-		   "evidence void: memory with tags has no flag");
+	if (!mte_is_flagged(mte_vm_hva(m)))
+		mte_run_again("evidence void: memory with tags has no flag");
 }
 
 static void touch_in_guest(struct mte_helper *h)
@@ -229,6 +228,8 @@ static void write_races_touch(const struct mte_case *c)
 		if (step == MTE_BLOCK)
 			mte_skip("race_window.ko is not loaded");
 		windows = NATURAL_WINDOWS;
+	} else if (windows * step > MAX_RACED_FOR) {
+		windows = MAX_RACED_FOR / step;
 	}
 
 	h.m = create_vm_on_dirty_memory(c, (windows + 1) * step);
@@ -250,7 +251,7 @@ static void write_races_touch(const struct mte_case *c)
 		if (race_window_arm_once("mte_clear_page_tags", h.tid, HOLD_US))
 			mte_die("cannot probe mte_clear_page_tags()");
 		mte_helper_go(&h);
-		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))
+		if (race_window_wait_hit())
 			hit++;
 		ret = mte_write_tags(h.m, h.ipa, tags, MTE_PAGE);
 		race_window_release();
@@ -264,7 +265,8 @@ static void write_races_touch(const struct mte_case *c)
 	mte_helper_end(&h);
 
 	ksft_print_msg("windows tried %u, hit %u, lost %u\n", tried, hit, lost);
-	mte_expect(hit, "evidence void: no window was hit");
+	if (!hit)
+		mte_run_again("evidence void: no window was hit");
 }
 
 /*
@@ -322,7 +324,7 @@ static void touch_races_write(const struct mte_case *c)
 		if (race_window_arm_once(writer, h.tid, HOLD_US))
 			mte_die("cannot probe %s()", writer);
 		mte_helper_go(&h);
-		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))
+		if (race_window_wait_hit())
 			hit++;
 		stale = MTE_GRANULES_PER_PAGE -
 			mte_guest_mismatches(h.m, h.ipa, MTE_PAGE, MTE_STALE);
@@ -341,7 +343,8 @@ static void touch_races_write(const struct mte_case *c)
 
 	ksft_print_msg("held in %s(): windows tried %u, hit %u, stale before %lu, lost %u\n",
 		       writer, tried, hit, to_see, lost);
-	mte_expect(hit, "evidence void: no window was hit");
+	if (!hit)
+		mte_run_again("evidence void: no window was hit");
 	if (!to_see)
 		mte_run_again("evidence void: no page had stale tags");
 }
@@ -381,7 +384,7 @@ static void write_races_fork(const struct mte_case *c)
 		if (race_window_arm_once(writer, h.tid, HOLD_US))
 			mte_die("cannot probe %s()", writer);
 		mte_helper_go(&h);
-		if (race_window_wait_open(0, OPEN_TIMEOUT_MS))
+		if (race_window_wait_hit())
 			hit++;
 		child = fork();
 		if (!child) {
@@ -406,7 +409,8 @@ static void write_races_fork(const struct mte_case *c)
 
 	ksft_print_msg("held in %s(): windows tried %u, hit %u, pages copied %u, lost %u\n",
 		       writer, tried, hit, moved, lost);
-	mte_expect(hit, "evidence void: no window was hit");
+	if (!hit)
+		mte_run_again("evidence void: no window was hit");
 }
 
 static const struct mte_case cases[] = {

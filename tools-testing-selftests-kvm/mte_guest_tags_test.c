@@ -29,8 +29,6 @@
 #include "kselftest.h"
 #include "mte.h"
 
-#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
-
 #define IPA		MTE_REGION_IPA
 #define SIZE		(2 * MTE_BLOCK)
 
@@ -70,8 +68,7 @@ static struct mte_vm *create_vm_with_tags(const struct mte_case *c)
 
 static void expect_tags(struct mte_vm *m, u64 pattern, const char *when)
 {
-	mte_expect_ioctl_reads(m, IPA, SIZE, pattern, when);
-	mte_expect_guest_sees(m, IPA, SIZE, pattern, when);
+	mte_expect_tags(m, IPA, SIZE, pattern, when);
 }
 
 /* The guest has the first page of each block; a block takes its place. */
@@ -95,7 +92,7 @@ static void permission_fault(const struct mte_case *c)
 	make_blocks_by_permission_fault(m);
 	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO,
 			      "blocks in the place of pages");
-	mte_end_counting_stale_pages();
+	mte_end_counting_stale_pages(m);
 	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO,
 			       "blocks in the place of pages");
 }
@@ -123,7 +120,7 @@ static void touch_while_logging(const struct mte_case *c)
 	mte_guest_load(m, IPA, MTE_PAGE);
 	expect_tags(m, MTE_ALL_ZERO, "single pages, loads");
 	mte_guest_store(m, IPA, SIZE);
-	mte_end_counting_stale_pages();
+	mte_end_counting_stale_pages(m);
 	expect_tags(m, MTE_ALL_ZERO, "single pages, stores");
 }
 
@@ -141,7 +138,7 @@ static void misaligned_slot(const struct mte_case *c)
 	mte_begin_counting_stale_pages();
 	mte_guest_store(m, IPA, MTE_PAGE);
 	expect_tags(m, MTE_ALL_ZERO, "misaligned slot");
-	mte_end_counting_stale_pages();
+	mte_end_counting_stale_pages(m);
 }
 
 static void write_one_page(const struct mte_case *c)
@@ -151,28 +148,23 @@ static void write_one_page(const struct mte_case *c)
 
 	mte_begin_counting_stale_pages();
 	mte_write_pattern(m, page, MTE_PAGE, TAGS);
-	mte_expect_ioctl_reads(m, IPA, page - IPA, MTE_ALL_ZERO,
-			       "before the page written");
-	mte_expect_guest_sees(m, IPA, page - IPA, MTE_ALL_ZERO,
-			      "before the page written");
+	mte_expect_tags(m, IPA, page - IPA, MTE_ALL_ZERO, "before the page written");
 	mte_expect_guest_sees(m, page, MTE_PAGE, TAGS, "page written");
 	page += MTE_PAGE;
-	mte_expect_ioctl_reads(m, page, IPA + SIZE - page, MTE_ALL_ZERO,
-			       "behind the page written");
-	mte_expect_guest_sees(m, page, IPA + SIZE - page, MTE_ALL_ZERO,
-			      "behind the page written");
-	mte_end_counting_stale_pages();
+	mte_expect_tags(m, page, IPA + SIZE - page, MTE_ALL_ZERO,
+			"behind the page written");
+	mte_end_counting_stale_pages(m);
 }
 
 static void read_without_tags(const struct mte_case *c)
 {
 	struct mte_vm *m = create_vm_on_dirty_memory(c);
 
-	mte_begin_watching_for_warnings();
+	mte_begin_watching_log(true);
 	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "no tags yet");
 	mte_write_pattern(m, IPA, MTE_PAGE, TAGS);
 	mte_expect_ioctl_reads(m, IPA, MTE_PAGE, TAGS, "one page written");
-	mte_end_watching_for_warnings();
+	mte_end_watching_log("WARNING: ");
 }
 
 static void logging_on_and_off(const struct mte_case *c)
@@ -200,37 +192,12 @@ static void slot_made_again(const struct mte_case *c)
 	expect_tags(m, TAGS, "slot made again, stores");
 }
 
-/* The page frames behind the test memory at some time */
-static u64 old_pfns[SIZE / MTE_PAGE];
-
-static int compare_pfns(const void *a, const void *b)
-{
-	u64 x = *(const u64 *)a, y = *(const u64 *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static void remember_pages(struct mte_vm *m)
-{
-	size_t i;
-
-	for (i = 0; i < ARRAY_LEN(old_pfns); i++)
-		old_pfns[i] = mte_pfn(mte_vm_hva(m) + i * MTE_PAGE);
-	qsort(old_pfns, ARRAY_LEN(old_pfns), sizeof(old_pfns[0]), compare_pfns);
-}
-
 static bool some_pages_again(struct mte_vm *m)
 {
-	size_t i, again = 0;
-	u64 pfn;
+	size_t again = mte_remembered_frames(mte_vm_hva(m), SIZE);
 
-	for (i = 0; i < ARRAY_LEN(old_pfns); i++) {
-		pfn = mte_pfn(mte_vm_hva(m) + i * MTE_PAGE);
-		again += !!bsearch(&pfn, old_pfns, ARRAY_LEN(old_pfns),
-				   sizeof(old_pfns[0]), compare_pfns);
-	}
 	ksft_print_msg("%zu of %zu pages are some of the old ones\n", again,
-		       ARRAY_LEN(old_pfns));
+		       SIZE / MTE_PAGE);
 
 	return again;
 }
@@ -243,7 +210,7 @@ static struct mte_vm *create_vm_with_old_tags(const struct mte_case *c)
 	mte_guest_store(m, IPA, SIZE);
 	mte_need_huge_page(m);
 	mte_guest_set_pattern(m, IPA, SIZE, OLD_TAGS);
-	remember_pages(m);
+	mte_remember_frames(mte_vm_hva(m), SIZE);
 
 	return m;
 }
@@ -269,7 +236,7 @@ static void next_vm(const struct mte_case *c)
 
 	mte_vm_destroy(m);
 	/* Whoever gets other pages keeps them, until the old ones' turn comes. */
-	for (vms = 0; vms < MAX_NEXT_VMS; vms++) {
+	for (vms = 0; vms < MAX_NEXT_VMS && mte_free_memory() > 4 * SIZE; vms++) {
 		m = mte_vm_create(true);
 		mte_vm_add_memory(m, c->backing, SIZE);
 		mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO,

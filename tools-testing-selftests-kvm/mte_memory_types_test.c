@@ -9,9 +9,9 @@
  * way that knows no tags; but RAM that the VMM has mapped as if it were that
  * shows none of its own, and is refused early or can be used.
  *
- * Kernels differ in hugetlb memory, private and shared, and in private mappings
- * of a file. Of the lines that say "accepted" and "refused" one is skipped. Where
- * a private mapping of a file is accepted,
+ * Trees differ in hugetlb memory (MTE_ABI_HUGETLB), private and shared, and in private
+ * mappings of a file (MTE_ABI_PRIVATE_FILE): accepted or refused. Where a private
+ * mapping of a file is accepted,
  *  - tags go to the copies that the guest's stores make; the file's own pages,
  *    which other mappings of it show, keep tags of zero
  *  - a copy that the VMM makes is as good as one of the guest's
@@ -48,8 +48,6 @@
 
 #include "kselftest.h"
 #include "mte.h"
-
-#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
 
 #define IPA		MTE_REGION_IPA
 #define SIZE		(4 * MTE_PAGE)
@@ -89,21 +87,23 @@ static unsigned int slot_flags_of(const struct mte_case *c)
 	return c->arg & READ_ONLY ? KVM_MEM_READONLY : 0;
 }
 
-#define HUGETLB_POOL	"/sys/kernel/mm/hugepages/hugepages-2048kB/"
+#define HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages"
+#define HUGETLB_SHIFT	__builtin_ctzl(mte_unit(MTE_HUGETLB))
 
 static size_t size_of(enum kind kind)
 {
 	if (kind == DEVICE || kind == VDSO)
 		return MTE_PAGE;
 
-	return kind == PRIVATE_HUGETLB || kind == SHARED_HUGETLB ? MTE_BLOCK :
-								   SIZE;
+	return kind == PRIVATE_HUGETLB || kind == SHARED_HUGETLB ?
+	       mte_unit(MTE_HUGETLB) : SIZE;
 }
 
 static int open_memfd(enum kind kind)
 {
-	int fd = syscall(__NR_memfd_create, "mte_test",
-			 kind == SHARED_HUGETLB ? MFD_HUGETLB | 21 << 26 : 0);
+	int flags = kind == SHARED_HUGETLB ?
+		    MFD_HUGETLB | HUGETLB_SHIFT << MAP_HUGE_SHIFT : 0;
+	int fd = syscall(__NR_memfd_create, "mte_test", flags);
 
 	if (fd < 0)
 		mte_skip("no memfd: %s", strerror(errno));
@@ -112,8 +112,6 @@ static int open_memfd(enum kind kind)
 
 	return fd;
 }
-
-static int create_bare_vm(void);
 
 static int create_guest_memfd(int vm)
 {
@@ -172,9 +170,13 @@ static char *map_device(void)
 /* One more than there is, if all are in use: the pool may be the machine's */
 static void need_free_huge_page(void)
 {
-	if (!mte_tunable(HUGETLB_POOL "free_hugepages"))
-		mte_set_tunable(HUGETLB_POOL "nr_hugepages",
-				mte_tunable(HUGETLB_POOL "nr_hugepages") + 1);
+	unsigned long kib = mte_unit(MTE_HUGETLB) / 1024;
+	char free[80], nr[80];
+
+	snprintf(free, sizeof(free), HUGEPAGES "-%lukB/free_hugepages", kib);
+	snprintf(nr, sizeof(nr), HUGEPAGES "-%lukB/nr_hugepages", kib);
+	if (!mte_tunable(free))
+		mte_set_tunable(nr, mte_tunable(nr) + 1);
 }
 
 /* Map that kind of memory, at @where if that is not NULL. */
@@ -198,7 +200,7 @@ static char *map_kind(enum kind kind, char *where)
 		break;
 	case GUEST_MEMFD:
 		/* Any VM will do. */
-		fd = create_guest_memfd(create_bare_vm());
+		fd = create_guest_memfd(mte_create_bare_vm());
 		flags = MAP_SHARED;
 		break;
 	case SHARED_FILE:
@@ -208,7 +210,8 @@ static char *map_kind(enum kind kind, char *where)
 		break;
 	case PRIVATE_HUGETLB:
 		need_free_huge_page();
-		flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << 26;
+		flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
+			HUGETLB_SHIFT << MAP_HUGE_SHIFT;
 		break;
 	case SHARED_HUGETLB:
 		need_free_huge_page();
@@ -221,7 +224,7 @@ static char *map_kind(enum kind kind, char *where)
 
 	mem = mmap(where, size_of(kind), PROT_READ | PROT_WRITE, flags | fixed,
 		   fd, 0);
-	if (mem == MAP_FAILED && size_of(kind) == MTE_BLOCK)
+	if (mem == MAP_FAILED && (kind == PRIVATE_HUGETLB || kind == SHARED_HUGETLB))
 		mte_skip("no hugetlb memory: %s", strerror(errno));
 	if (mem == MAP_FAILED)
 		mte_die("cannot map: %s", strerror(errno));
@@ -242,47 +245,6 @@ static char *map_kind(enum kind kind, char *where)
 	return mem;
 }
 
-/*
- * A VM and no more, as a VMM has it before it enables capabilities
- */
-static int create_bare_vm(void)
-{
-	int kvm = open("/dev/kvm", O_RDWR);
-	int vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
-
-	if (vm < 0)
-		mte_die("no VM: %s", strerror(errno));
-	close(kvm);
-
-	return vm;
-}
-
-static int enable_mte(int vm)
-{
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
-
-	return ioctl(vm, KVM_ENABLE_CAP, &cap) ? errno : 0;
-}
-
-static int set_slot_with_flags(int vm, unsigned int slot, unsigned int flags,
-			       u64 ipa, void *mem, size_t size)
-{
-	struct kvm_userspace_memory_region region = {
-		.slot = slot,
-		.flags = flags,
-		.guest_phys_addr = ipa,
-		.memory_size = size,
-		.userspace_addr = (uintptr_t)mem,
-	};
-
-	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) ? errno : 0;
-}
-
-static int set_slot(int vm, unsigned int slot, u64 ipa, void *mem, size_t size)
-{
-	return set_slot_with_flags(vm, slot, 0, ipa, mem, size);
-}
-
 /* The ioctl is refused with EINVAL in a VM without MTE, whatever it asks for. */
 static bool has_mte(int vm)
 {
@@ -291,119 +253,58 @@ static bool has_mte(int vm)
 	return !ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args);
 }
 
-static const char *verdict_of(int error)
-{
-	return error ? strerror(error) : "accepted";
-}
-
-/*
- * What memory is called that some kernels accept and others refuse; NULL for any
- * other
- */
-static const char *optional_memory(enum kind kind)
-{
-	switch (kind) {
-	case PRIVATE_HUGETLB:
-		return "hugetlb memory";
-	case SHARED_HUGETLB:
-		return "shared hugetlb memory";
-	case PRIVATE_FILE:
-	case PRIVATE_FILE_BEHIND_ANON:
-		return "private file mappings";
-	default:
-		return NULL;
-	}
-}
-
-static void skip_if_refused(enum kind kind, int err)
-{
-	if (err == EINVAL && optional_memory(kind))
-		mte_skip("the kernel refuses %s in an MTE VM",
-			 optional_memory(kind));
-}
-
-/* What the kernel says to a slot in a VM with MTE is what it has to stick to. */
-static int slot_verdict(enum kind kind)
-{
-	char *mem = map_kind(kind, NULL);
-	int vm = create_bare_vm(), err;
-
-	if (enable_mte(vm))
-		mte_die("cannot enable KVM_CAP_ARM_MTE");
-	err = set_slot(vm, 0, IPA, mem, size_of(kind));
-	close(vm);
-	munmap(mem, size_of(kind));
-
-	return err;
-}
-
-static void need_refused(enum kind kind)
-{
-	if (optional_memory(kind) && !slot_verdict(kind))
-		mte_skip("the kernel accepts %s in an MTE VM",
-			 optional_memory(kind));
-}
-
-static void need_accepted(enum kind kind)
-{
-	skip_if_refused(kind, slot_verdict(kind));
-}
-
 static void slot_accepted(const struct mte_case *c)
 {
 	char *mem = map_kind(c->arg, NULL);
-	int vm = create_bare_vm(), err;
+	int vm = mte_create_bare_vm(), err;
 
-	if (enable_mte(vm))
+	if (mte_enable(vm))
 		mte_die("cannot enable KVM_CAP_ARM_MTE");
-	err = set_slot(vm, 0, IPA, mem, size_of(c->arg));
-	skip_if_refused(c->arg, err);
-	mte_expect(!err, "the slot: %s", verdict_of(err));
+	err = mte_set_slot(vm, 0, 0, IPA, mem, size_of(c->arg));
+	mte_expect(!err, "the slot: %s", mte_verdict(err));
 }
 
 static void slot_refused(const struct mte_case *c)
 {
 	size_t size = size_of(kind_of(c));
-	int vm = create_bare_vm(), err;
+	int vm = mte_create_bare_vm(), err;
 	char *mem;
 
-	need_refused(kind_of(c));
 	mem = map_kind(kind_of(c), NULL);
 	/* It is all right without MTE. */
-	err = set_slot_with_flags(vm, 0, slot_flags_of(c), IPA, mem, size);
+	err = mte_set_slot(vm, 0, slot_flags_of(c), IPA, mem, size);
 	if (err)
 		mte_die("no slot even without MTE: %s", strerror(err));
-	set_slot(vm, 0, IPA, mem, 0);
+	mte_set_slot(vm, 0, 0, IPA, mem, 0);
 
-	if (enable_mte(vm))
+	if (mte_enable(vm))
 		mte_die("cannot enable KVM_CAP_ARM_MTE");
-	err = set_slot_with_flags(vm, 0, slot_flags_of(c), IPA, mem, size);
-	mte_expect(err == EINVAL, "the slot: %s", verdict_of(err));
+	err = mte_set_slot(vm, 0, slot_flags_of(c), IPA, mem, size);
+	mte_expect(err == EINVAL, "the slot: %s", mte_verdict(err));
 	/* The VM can have other memory there. */
-	err = set_slot(vm, 0, IPA, map_kind(ANON, NULL), SIZE);
-	mte_expect(!err, "another slot afterwards: %s", verdict_of(err));
+	err = mte_set_slot(vm, 0, 0, IPA, map_kind(ANON, NULL), SIZE);
+	mte_expect(!err, "another slot afterwards: %s", mte_verdict(err));
 }
 
 static void capability_accepted(const struct mte_case *c)
 {
 	char *mem = map_kind(c->arg, NULL);
-	int vm = create_bare_vm(), err;
+	int vm = mte_create_bare_vm(), err;
 
-	if (set_slot(vm, 0, IPA, mem, size_of(c->arg)))
+	if (mte_set_slot(vm, 0, 0, IPA, mem, size_of(c->arg)))
 		mte_die("no slot even without MTE");
-	err = enable_mte(vm);
-	skip_if_refused(c->arg, err);
-	mte_expect(!err, "the capability: %s", verdict_of(err));
+	err = mte_enable(vm);
+	mte_expect(!err, "the capability: %s", mte_verdict(err));
 	mte_expect(has_mte(vm), "the VM has no MTE");
 }
 
 /* Slots 2 and 6 are all right: have neither the first nor the last one refused. */
 static int create_vm_with_slots_around(void)
 {
-	int vm = create_bare_vm();
+	int vm = mte_create_bare_vm();
 
-	if (set_slot(vm, 2, IPA, map_kind(ANON, NULL), SIZE) ||
-	    set_slot(vm, 6, 3 * IPA, map_kind(ANON, NULL), SIZE))
+	if (mte_set_slot(vm, 2, 0, IPA, map_kind(ANON, NULL), SIZE) ||
+	    mte_set_slot(vm, 6, 0, 3 * IPA, map_kind(ANON, NULL), SIZE))
 		mte_die("no slots even without MTE");
 
 	return vm;
@@ -411,16 +312,16 @@ static int create_vm_with_slots_around(void)
 
 static void expect_capability_refused(int vm, void *mem)
 {
-	int err = enable_mte(vm);
+	int err = mte_enable(vm);
 
-	mte_expect(err == EINVAL, "the capability: %s", verdict_of(err));
+	mte_expect(err == EINVAL, "the capability: %s", mte_verdict(err));
 	mte_expect(!has_mte(vm), "the VM has MTE all the same");
 
-	if (set_slot(vm, 4, 2 * IPA, mem, 0))
+	if (mte_set_slot(vm, 4, 0, 2 * IPA, mem, 0))
 		mte_die("cannot delete the slot");
-	err = enable_mte(vm);
+	err = mte_enable(vm);
 	mte_expect(!err, "the capability without that slot: %s",
-		   verdict_of(err));
+		   mte_verdict(err));
 	mte_expect(has_mte(vm), "the VM has no MTE without that slot");
 }
 
@@ -429,10 +330,8 @@ static void capability_refused(const struct mte_case *c)
 	int vm = create_vm_with_slots_around();
 	char *mem;
 
-	need_refused(kind_of(c));
 	mem = map_kind(kind_of(c), NULL);
-	if (set_slot_with_flags(vm, 4, slot_flags_of(c), 2 * IPA, mem,
-				size_of(kind_of(c))))
+	if (mte_set_slot(vm, 4, slot_flags_of(c), 2 * IPA, mem, size_of(kind_of(c))))
 		mte_die("no slot even without MTE");
 	expect_capability_refused(vm, mem);
 }
@@ -465,7 +364,7 @@ static int set_slot_with_guest_memfd(int vm, unsigned int slot, u64 ipa,
 
 static void guest_memfd_slot_refused(const struct mte_case *c)
 {
-	int vm = create_bare_vm(), err;
+	int vm = mte_create_bare_vm(), err;
 	char *mem;
 
 	err = set_slot_with_guest_memfd(vm, 0, IPA, &mem);
@@ -473,11 +372,11 @@ static void guest_memfd_slot_refused(const struct mte_case *c)
 		mte_die("no slot even without MTE: %s", strerror(err));
 	close(vm);
 
-	vm = create_bare_vm();
-	if (enable_mte(vm))
+	vm = mte_create_bare_vm();
+	if (mte_enable(vm))
 		mte_die("cannot enable KVM_CAP_ARM_MTE");
 	err = set_slot_with_guest_memfd(vm, 0, IPA, &mem);
-	mte_expect(err == EINVAL, "the slot: %s", verdict_of(err));
+	mte_expect(err == EINVAL, "the slot: %s", mte_verdict(err));
 }
 
 static void guest_memfd_capability_refused(const struct mte_case *c)
@@ -493,19 +392,19 @@ static void guest_memfd_capability_refused(const struct mte_case *c)
 
 static void capability_after_vcpu(const struct mte_case *c)
 {
-	int vm = create_bare_vm(), err;
+	int vm = mte_create_bare_vm(), err;
 
 	if (ioctl(vm, KVM_CREATE_VCPU, 0UL) < 0)
 		mte_die("no vCPU: %s", strerror(errno));
-	err = enable_mte(vm);
-	mte_expect(err == EINVAL, "the capability: %s", verdict_of(err));
+	err = mte_enable(vm);
+	mte_expect(err == EINVAL, "the capability: %s", mte_verdict(err));
 	mte_expect(!has_mte(vm), "the VM has MTE all the same");
 }
 
 static void capability_with_flags(const struct mte_case *c)
 {
 	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE, .flags = 1 };
-	int vm = create_bare_vm();
+	int vm = mte_create_bare_vm();
 
 	mte_expect(ioctl(vm, KVM_ENABLE_CAP, &cap) == -1 && errno == EINVAL,
 		   "flags are accepted");
@@ -514,11 +413,11 @@ static void capability_with_flags(const struct mte_case *c)
 
 static void capability_twice(const struct mte_case *c)
 {
-	int vm = create_bare_vm(), err;
+	int vm = mte_create_bare_vm(), err;
 
-	enable_mte(vm);
-	err = enable_mte(vm);
-	mte_expect(!err, "the second time: %s", verdict_of(err));
+	mte_enable(vm);
+	err = mte_enable(vm);
+	mte_expect(!err, "the second time: %s", mte_verdict(err));
 	mte_expect(has_mte(vm), "the VM has no MTE");
 }
 
@@ -553,7 +452,6 @@ static void guest_touches(const struct mte_case *c, u64 store)
 	struct mte_vm *m;
 	char *mem;
 
-	need_refused(c->arg);
 	m = create_guest();
 	mem = mte_vm_hva(m);
 	map_kind(c->arg, mem);
@@ -589,7 +487,6 @@ static void guest_loads_copy(const struct mte_case *c)
 	struct mte_vm *m;
 	char *mem;
 
-	need_refused(c->arg);
 	m = create_guest();
 	mem = mte_vm_hva(m);
 	map_kind(c->arg, mem);
@@ -644,20 +541,12 @@ static u64 data_at(struct mte_vm *m, u64 page)
 	return READ_ONCE(*(u64 *)(mte_vm_hva(m) + page * MTE_PAGE));
 }
 
-static void expect_tags(struct mte_vm *m, u64 ipa, size_t size, u64 pattern,
-			const char *when)
-{
-	mte_expect_ioctl_reads(m, ipa, size, pattern, when);
-	mte_expect_guest_sees(m, ipa, size, pattern, when);
-}
-
 static void file_keeps_no_tags(const struct mte_case *c)
 {
 	struct mte_vm *by_guest, *by_ioctl, *other;
 	u64 page, data;
 	int fd;
 
-	need_accepted(PRIVATE_FILE);
 	mte_dirty_free_memory();
 	fd = open_file_with_data();
 	by_guest = create_guest_on_file(fd);
@@ -667,14 +556,14 @@ static void file_keeps_no_tags(const struct mte_case *c)
 	/* All have the file's pages at first, but for one that has none yet. */
 	mte_guest_load(other, IPA, SIZE);
 	mte_guest_load(by_guest, IPA, SIZE);
-	expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "before");
+	mte_expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "before");
 	mte_guest_set_pattern(by_guest, IPA, SIZE, OLD_TAGS);
-	expect_tags(by_guest, IPA, SIZE, OLD_TAGS, "set by the guest");
-	expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "another guest of the file");
+	mte_expect_tags(by_guest, IPA, SIZE, OLD_TAGS, "set by the guest");
+	mte_expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "another guest of the file");
 	mte_write_pattern(by_ioctl, IPA, SIZE, NEW_TAGS);
-	expect_tags(by_ioctl, IPA, SIZE, NEW_TAGS, "written by the ioctl");
-	expect_tags(by_guest, IPA, SIZE, OLD_TAGS, "written to another copy");
-	expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "another guest of the file");
+	mte_expect_tags(by_ioctl, IPA, SIZE, NEW_TAGS, "written by the ioctl");
+	mte_expect_tags(by_guest, IPA, SIZE, OLD_TAGS, "written to another copy");
+	mte_expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "another guest of the file");
 
 	for (page = 0; page < SIZE / MTE_PAGE; page++) {
 		data = ~0UL;
@@ -689,7 +578,7 @@ static void file_keeps_no_tags(const struct mte_case *c)
 	mte_vm_destroy(by_guest);
 	mte_vm_destroy(by_ioctl);
 	other = create_guest_on_file(fd);
-	expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "the next guest of the file");
+	mte_expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "the next guest of the file");
 }
 
 static void file_page_copied_by_vmm(const struct mte_case *c)
@@ -698,7 +587,6 @@ static void file_page_copied_by_vmm(const struct mte_case *c)
 	struct mte_vm *m, *other;
 	int fd;
 
-	need_accepted(PRIVATE_FILE);
 	mte_dirty_free_memory();
 	fd = open_file_with_data();
 	m = create_guest_on_file(fd);
@@ -707,12 +595,12 @@ static void file_page_copied_by_vmm(const struct mte_case *c)
 	mte_guest_load(other, IPA, SIZE);
 
 	WRITE_ONCE(*(u64 *)(mte_vm_hva(m) + last), NEW_TAGS);
-	expect_tags(m, IPA, SIZE, MTE_ALL_ZERO, "the VMM's copy");
+	mte_expect_tags(m, IPA, SIZE, MTE_ALL_ZERO, "the VMM's copy");
 	mte_guest_set_pattern(m, IPA, SIZE, OLD_TAGS);
-	expect_tags(m, IPA, SIZE, OLD_TAGS, "set in the VMM's copy");
+	mte_expect_tags(m, IPA, SIZE, OLD_TAGS, "set in the VMM's copy");
 	mte_expect(data_at(m, last / MTE_PAGE) == NEW_TAGS,
 		   "the VMM's data are lost");
-	expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "another guest of the file");
+	mte_expect_tags(other, IPA, SIZE, MTE_ALL_ZERO, "another guest of the file");
 	mte_expect(data_at(other, last / MTE_PAGE) == last / MTE_PAGE,
 		   "another guest of the file has the VMM's data");
 }
@@ -726,7 +614,6 @@ static void truncated_file(const struct mte_case *c)
 	long ret;
 	int fd;
 
-	need_accepted(PRIVATE_FILE);
 	mte_dirty_free_memory();
 	fd = open_file_with_data();
 	m = create_guest_on_file(fd);
@@ -751,10 +638,10 @@ static void truncated_file(const struct mte_case *c)
 	mte_expect(stop.why == MTE_RETURNED,
 		   "with a longer file: reason %d, value %#lx", stop.why,
 		   (unsigned long)stop.value);
-	expect_tags(m, IPA, half, NEW_TAGS, "what was left");
-	expect_tags(m, IPA + half, SIZE - half, MTE_ALL_ZERO, "what is new");
+	mte_expect_tags(m, IPA, half, NEW_TAGS, "what was left");
+	mte_expect_tags(m, IPA + half, SIZE - half, MTE_ALL_ZERO, "what is new");
 	mte_guest_set_pattern(m, IPA, SIZE, OLD_TAGS);
-	expect_tags(m, IPA, SIZE, OLD_TAGS, "set again");
+	mte_expect_tags(m, IPA, SIZE, OLD_TAGS, "set again");
 }
 
 /*
@@ -859,10 +746,10 @@ static void ram_of_a_driver(const struct mte_case *c)
 		mte_skip("page frame numbers are hidden");
 	mem = map_physical_at(pfn * MTE_PAGE, c->arg, NULL);
 
-	vm = create_bare_vm();
-	if (set_slot(vm, 0, IPA, mem, MTE_PAGE))
+	vm = mte_create_bare_vm();
+	if (mte_set_slot(vm, 0, 0, IPA, mem, MTE_PAGE))
 		mte_skip("no slot even without MTE: %s", strerror(errno));
-	capability = enable_mte(vm);
+	capability = mte_enable(vm);
 	close(vm);
 
 	m = mte_vm_create(true);
@@ -885,14 +772,14 @@ static void ram_of_a_driver(const struct mte_case *c)
 		   (unsigned long)stop.value);
 	mte_expect(!slot == !capability && !slot == usable,
 		   "a slot: %s; the capability: %s; mapped behind a slot: %s",
-		   verdict_of(slot), verdict_of(capability),
+		   mte_verdict(slot), mte_verdict(capability),
 		   usable ? "accepted" : "refused");
 }
 
 static void copy_tags_of_device(const struct mte_case *c)
 {
 	struct mte_vm *m = mte_vm_create(true);
-	u8 tags[MTE_GRANULES_PER_PAGE] = {};
+	u8 *tags = calloc(1, MTE_GRANULES_PER_PAGE);
 	long ret = mte_vm_add_mapping(m, map_kind(DEVICE, NULL), MTE_PAGE);
 
 	if (!mte_expect(!ret, "the slot: %s", strerror(-ret)))
@@ -910,7 +797,6 @@ static void copy_tags_writes(const struct mte_case *c)
 	char *mem;
 	long ret;
 
-	need_refused(c->arg);
 	m = create_guest();
 	mem = mte_vm_hva(m);
 	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
@@ -946,7 +832,6 @@ static void copy_tags_reads_zeros(const struct mte_case *c)
 	long ret;
 	size_t i;
 
-	need_refused(c->arg);
 	mte_dirty_free_memory();
 	m = create_guest();
 	mem = map_kind(c->arg, mte_vm_hva(m));
@@ -977,7 +862,6 @@ static void copy_tags_writes_up_to(const struct mte_case *c)
 	u8 tags[SIZE / MTE_GRANULE];
 	struct mte_vm *m;
 
-	need_refused(c->arg);
 	m = create_guest();
 	map_kind(c->arg, mte_vm_hva(m));
 	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
@@ -992,12 +876,12 @@ static void copy_tags_writes_up_to(const struct mte_case *c)
  */
 static int create_vm_on_hugetlb(char **mem)
 {
-	int vm = create_bare_vm(), err;
+	int vm = mte_create_bare_vm(), err;
 
 	*mem = map_kind(PRIVATE_HUGETLB, NULL);
-	if (set_slot(vm, 0, IPA, *mem, MTE_BLOCK))
+	if (mte_set_slot(vm, 0, 0, IPA, *mem, size_of(PRIVATE_HUGETLB)))
 		mte_die("no slot even without MTE");
-	err = enable_mte(vm);
+	err = mte_enable(vm);
 	if (!err)
 		return vm;
 	if (err != EINVAL)
@@ -1009,10 +893,11 @@ static int create_vm_on_hugetlb(char **mem)
 
 static void hugetlb_passes_no_tags_on(const struct mte_case *c)
 {
-	static u8 tags[MTE_BLOCK / MTE_GRANULE];
+	size_t size = size_of(PRIVATE_HUGETLB), nr = size / MTE_GRANULE;
+	u8 *tags = malloc(nr);
 	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = IPA,
-		.length = MTE_BLOCK,
+		.length = size,
 		.addr = tags,
 		.flags = KVM_ARM_TAGS_TO_GUEST,
 	};
@@ -1026,24 +911,28 @@ static void hugetlb_passes_no_tags_on(const struct mte_case *c)
 		ksft_print_msg("refused, there is nothing to pass on\n");
 		return;
 	}
-	memset(tags, MTE_STALE, sizeof(tags));
-	if (ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) != MTE_BLOCK)
+	memset(tags, MTE_STALE, nr);
+	if (ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) != (int)size)
 		mte_die("cannot write tags: %s", strerror(errno));
 	pfn = mte_pfn(mem);
 	close(vm);
-	munmap(mem, MTE_BLOCK);
+	munmap(mem, size);
 
 	vm = create_vm_on_hugetlb(&mem);
 	args.flags = KVM_ARM_TAGS_FROM_GUEST;
-	if (!vm || ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) != MTE_BLOCK)
+	if (!vm || ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) != (int)size)
 		mte_die("cannot read tags: %s", strerror(errno));
 	if (!pfn || mte_pfn(mem) != pfn)
 		mte_run_again("evidence void: it is another page");
-	for (i = 0; i < sizeof(tags); i++)
+	for (i = 0; i < nr; i++)
 		seen += !!tags[i];
-	mte_expect(!seen, "the next VM's memory has %zu tags of %zu", seen,
-		   sizeof(tags));
+	mte_expect(!seen, "the next VM's memory has %zu tags of %zu", seen, nr);
 }
+
+#define HUGETLB		MTE_IF(MTE_ABI_HUGETLB, MTE_ON_OWN)
+#define NO_HUGETLB	MTE_IF(!MTE_ABI_HUGETLB, MTE_ON_OWN)
+#define FILES		MTE_IF(MTE_ABI_PRIVATE_FILE, MTE_ON_OWN)
+#define NO_FILES	MTE_IF(!MTE_ABI_PRIVATE_FILE, MTE_ON_OWN)
 
 static const struct mte_case cases[] = {
 	{ "slot_of_anon_is_accepted", slot_accepted, MTE_ON_OWN, ANON },
@@ -1052,27 +941,27 @@ static const struct mte_case cases[] = {
 	{ "slot_of_private_memfd_is_accepted",
 	  slot_accepted, MTE_ON_OWN, PRIVATE_MEMFD },
 	{ "slot_of_private_hugetlb_is_accepted",
-	  slot_accepted, MTE_ON_OWN, PRIVATE_HUGETLB },
+	  slot_accepted, HUGETLB, PRIVATE_HUGETLB },
 	{ "slot_of_private_hugetlb_is_refused",
-	  slot_refused, MTE_ON_OWN, PRIVATE_HUGETLB },
+	  slot_refused, NO_HUGETLB, PRIVATE_HUGETLB },
 	{ "slot_of_shared_hugetlb_is_accepted",
-	  slot_accepted, MTE_ON_OWN, SHARED_HUGETLB },
+	  slot_accepted, HUGETLB, SHARED_HUGETLB },
 	{ "slot_of_shared_hugetlb_is_refused",
-	  slot_refused, MTE_ON_OWN, SHARED_HUGETLB },
+	  slot_refused, NO_HUGETLB, SHARED_HUGETLB },
 	{ "slot_of_private_file_is_accepted",
-	  slot_accepted, MTE_ON_OWN, PRIVATE_FILE },
+	  slot_accepted, FILES, PRIVATE_FILE },
 	{ "slot_that_ends_in_private_file_is_accepted",
-	  slot_accepted, MTE_ON_OWN, PRIVATE_FILE_BEHIND_ANON },
+	  slot_accepted, FILES, PRIVATE_FILE_BEHIND_ANON },
 	{ "slot_of_device_memory_is_accepted",
 	  slot_accepted, MTE_ON_OWN, DEVICE },
 	{ "slot_of_shared_file_is_refused",
 	  slot_refused, MTE_ON_OWN, SHARED_FILE },
 	{ "slot_of_private_file_is_refused",
-	  slot_refused, MTE_ON_OWN, PRIVATE_FILE },
+	  slot_refused, NO_FILES, PRIVATE_FILE },
 	{ "slot_that_ends_in_shared_file_is_refused",
 	  slot_refused, MTE_ON_OWN, SHARED_FILE_BEHIND_ANON },
 	{ "slot_that_ends_in_private_file_is_refused",
-	  slot_refused, MTE_ON_OWN, PRIVATE_FILE_BEHIND_ANON },
+	  slot_refused, NO_FILES, PRIVATE_FILE_BEHIND_ANON },
 	{ "slot_of_read_only_shared_file_is_refused",
 	  slot_refused, MTE_ON_OWN, SHARED_FILE | READ_ONLY },
 	{ "slot_of_guest_memfd_mapping_is_refused",
@@ -1088,25 +977,25 @@ static const struct mte_case cases[] = {
 	{ "capability_with_slot_of_private_memfd_is_accepted",
 	  capability_accepted, MTE_ON_OWN, PRIVATE_MEMFD },
 	{ "capability_with_slot_of_private_hugetlb_is_accepted",
-	  capability_accepted, MTE_ON_OWN, PRIVATE_HUGETLB },
+	  capability_accepted, HUGETLB, PRIVATE_HUGETLB },
 	{ "capability_with_slot_of_private_hugetlb_is_refused",
-	  capability_refused, MTE_ON_OWN, PRIVATE_HUGETLB },
+	  capability_refused, NO_HUGETLB, PRIVATE_HUGETLB },
 	{ "capability_with_slot_of_shared_hugetlb_is_accepted",
-	  capability_accepted, MTE_ON_OWN, SHARED_HUGETLB },
+	  capability_accepted, HUGETLB, SHARED_HUGETLB },
 	{ "capability_with_slot_of_shared_hugetlb_is_refused",
-	  capability_refused, MTE_ON_OWN, SHARED_HUGETLB },
+	  capability_refused, NO_HUGETLB, SHARED_HUGETLB },
 	{ "capability_with_slot_of_private_file_is_accepted",
-	  capability_accepted, MTE_ON_OWN, PRIVATE_FILE },
+	  capability_accepted, FILES, PRIVATE_FILE },
 	{ "capability_with_slot_of_device_memory_is_accepted",
 	  capability_accepted, MTE_ON_OWN, DEVICE },
 	{ "capability_with_slot_of_shared_file_is_refused",
 	  capability_refused, MTE_ON_OWN, SHARED_FILE },
 	{ "capability_with_slot_of_private_file_is_refused",
-	  capability_refused, MTE_ON_OWN, PRIVATE_FILE },
+	  capability_refused, NO_FILES, PRIVATE_FILE },
 	{ "capability_with_slot_that_ends_in_shared_file_is_refused",
 	  capability_refused, MTE_ON_OWN, SHARED_FILE_BEHIND_ANON },
 	{ "capability_with_slot_that_ends_in_private_file_is_refused",
-	  capability_refused, MTE_ON_OWN, PRIVATE_FILE_BEHIND_ANON },
+	  capability_refused, NO_FILES, PRIVATE_FILE_BEHIND_ANON },
 	{ "capability_with_slot_of_read_only_shared_file_is_refused",
 	  capability_refused, MTE_ON_OWN, SHARED_FILE | READ_ONLY },
 	{ "capability_with_slot_of_guest_memfd_mapping_is_refused",
@@ -1122,22 +1011,22 @@ static const struct mte_case cases[] = {
 	{ "guest_load_from_shared_file_behind_slot_is_efault",
 	  guest_loads, MTE_ON_OWN, SHARED_FILE },
 	{ "guest_load_from_private_file_behind_slot_is_efault",
-	  guest_loads, MTE_ON_OWN, PRIVATE_FILE },
+	  guest_loads, NO_FILES, PRIVATE_FILE },
 	{ "guest_load_from_copied_page_of_private_file_behind_slot_is_efault",
-	  guest_loads_copy, MTE_ON_OWN, PRIVATE_FILE_BEHIND_ANON },
+	  guest_loads_copy, NO_FILES, PRIVATE_FILE_BEHIND_ANON },
 	{ "guest_store_to_shared_file_behind_slot_is_efault",
 	  guest_stores, MTE_ON_OWN, SHARED_FILE },
 	{ "guest_store_to_private_file_behind_slot_is_efault",
-	  guest_stores, MTE_ON_OWN, PRIVATE_FILE },
+	  guest_stores, NO_FILES, PRIVATE_FILE },
 	{ "guest_load_from_guest_memfd_mapping_behind_slot_is_efault",
 	  guest_loads, MTE_ON_OWN, GUEST_MEMFD },
 
 	{ "private_file_mapping_gives_the_file_no_tags",
-	  file_keeps_no_tags, MTE_ON_OWN },
+	  file_keeps_no_tags, FILES },
 	{ "private_file_page_copied_by_the_vmm_can_have_tags",
-	  file_page_copied_by_vmm, MTE_ON_OWN },
+	  file_page_copied_by_vmm, FILES },
 	{ "truncated_private_file_keeps_the_tags_that_are_left",
-	  truncated_file, MTE_ON_OWN },
+	  truncated_file, FILES },
 
 	{ "dirty_logging_with_shared_file_behind_slot_is_accepted",
 	  logging_is_switched_on, MTE_ON_OWN, SHARED_FILE },
@@ -1157,17 +1046,17 @@ static const struct mte_case cases[] = {
 	{ "copy_tags_to_shared_file_behind_slot_is_efault",
 	  copy_tags_writes, MTE_ON_OWN, SHARED_FILE },
 	{ "copy_tags_to_private_file_behind_slot_is_efault",
-	  copy_tags_writes, MTE_ON_OWN, PRIVATE_FILE },
+	  copy_tags_writes, NO_FILES, PRIVATE_FILE },
 	{ "copy_tags_to_guest_memfd_mapping_behind_slot_is_efault",
 	  copy_tags_writes, MTE_ON_OWN, GUEST_MEMFD },
 	{ "copy_tags_from_shared_file_behind_slot_reads_zeros",
 	  copy_tags_reads_zeros, MTE_ON_OWN, SHARED_FILE },
 	{ "copy_tags_from_private_file_behind_slot_reads_zeros",
-	  copy_tags_reads_zeros, MTE_ON_OWN, PRIVATE_FILE },
+	  copy_tags_reads_zeros, NO_FILES, PRIVATE_FILE },
 	{ "copy_tags_up_to_shared_file_returns_bytes_done",
 	  copy_tags_writes_up_to, MTE_ON_OWN, SHARED_FILE_BEHIND_ANON },
 	{ "copy_tags_up_to_private_file_returns_bytes_done",
-	  copy_tags_writes_up_to, MTE_ON_OWN, PRIVATE_FILE_BEHIND_ANON },
+	  copy_tags_writes_up_to, NO_FILES, PRIVATE_FILE_BEHIND_ANON },
 
 	{ "hugetlb_pool_passes_no_tags_on",
 	  hugetlb_passes_no_tags_on, MTE_ON_OWN },

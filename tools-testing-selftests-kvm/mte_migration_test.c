@@ -27,8 +27,6 @@
 #include "kselftest.h"
 #include "mte.h"
 
-#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
-
 #define IPA		MTE_REGION_IPA
 #define SIZE		(2 * MTE_BLOCK)
 #define PAGES		(SIZE / MTE_PAGE)
@@ -260,7 +258,7 @@ static unsigned long copy_all(struct mte_vm *from, struct mte_vm *to)
 
 static unsigned long copy_dirty(struct mte_vm *from, struct mte_vm *to)
 {
-	unsigned long bitmap[PAGES / BITS_PER_LONG] = {};
+	unsigned long *bitmap = calloc(PAGES / BITS_PER_LONG, sizeof(*bitmap));
 	unsigned long dirty = 0;
 	u64 page;
 
@@ -271,6 +269,7 @@ static unsigned long copy_dirty(struct mte_vm *from, struct mte_vm *to)
 		copy_page(from, to, page);
 		dirty++;
 	}
+	free(bitmap);
 
 	return dirty;
 }
@@ -415,7 +414,7 @@ static void migrate(const struct mte_case *c)
 	mte_expect_guest_sees(to, IPA + WORKED_ON * MTE_PAGE,
 			      SIZE - WORKED_ON * MTE_PAGE, MTE_ALL_ZERO,
 			      "pages that were not written, after stores");
-	mte_end_counting_stale_pages();
+	mte_end_counting_stale_pages(to);
 }
 
 static const struct mte_case cases[] = {

@@ -50,8 +50,6 @@
 #include "kselftest.h"
 #include "mte.h"
 
-#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
-
 #define ID_AA64PFR1_EL1		ARM64_SYS_REG(3, 0, 0, 4, 1)
 #define MTE_LEVEL(v)		(((v) >> 8) & 0xf)
 #define MTE_FRAC_SHIFT		40

@@ -47,7 +47,6 @@ enum memory {
 static struct area areas[NR_MEMORIES];
 static bool came_back;
 /* That of /sys/power/disk before the test */
-static char old_mode[32];
 
 /*
  * Have all pages in swap; on a disk that takes a moment, and a page whose
@@ -138,11 +137,6 @@ static bool create_areas(void)
 	       send_to_swap(&a[SWAPPED]);
 }
 
-static void remember_mode(void)
-{
-	snprintf(old_mode, sizeof(old_mode), "%s", read_choice(POWER "disk"));
-}
-
 static const char *set_up(void)
 {
 	const char *why;
@@ -155,12 +149,11 @@ static const char *set_up(void)
 	if (why)
 		return why;
 	grow_hugetlb_pool(HUGETLB_PAGES);
-	remember_mode();
 	if (!create_areas()) {
 		ksft_print_msg("cannot set up the memory\n");
 		return NULL;
 	}
-	if (!write_text(POWER "disk", "shutdown"))
+	if (!change_setting(POWER "disk", "shutdown"))
 		ksft_print_msg("cannot choose to shut down: %s\n",
 			       strerror(errno));
 	ksft_print_msg("going to sleep\n");
@@ -173,20 +166,17 @@ static const char *set_up(void)
 
 static void tear_down(void)
 {
-	static const char blank[4096];
+	char *blank = calloc(1, page_size());
 	int fd;
 
 	/* As it was: the disk is still the one to resume from. */
 	if (!swapoff(NODE)) {
 		fd = open(NODE, O_WRONLY);
-		if (fd < 0 || write(fd, blank, sizeof(blank)) != sizeof(blank))
+		if (fd < 0 || write(fd, blank, page_size()) != (ssize_t)page_size())
 			ksft_print_msg("the disk is left with a swap header\n");
 		close(fd);
 	}
 	unlink(NODE);
-	if (*old_mode)
-		write_text(POWER "disk", old_mode);
-	restore_hugetlb_pool();
 }
 
 static bool test_came_back(const struct test *test)

@@ -52,7 +52,6 @@ struct finish_args {
 
 #define DEVICE		"/dev/liveupdate"
 #define UPDATED		"check_live_update_tags=updated"
-#define SHMEM_ENABLED	"/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
 #define PAGES		64
 #define STALE_TAG	0x9
@@ -178,7 +177,8 @@ static void update(int device, const char *dir)
 	}
 	if (!load_next_kernel(dir) || !dirty_free_memory(ANON, STALE_TAG))
 		return;
-	write_text(SHMEM_ENABLED, "advise");
+	allow_thp();
+	allow_huge_memfds();
 	for (i = 0; i < NR_MEMORIES; i++) {
 		if (!areas[i].size)
 			continue;

@@ -43,33 +43,13 @@
 #define STALE_TAG	0xd
 #define HUGETLB_PAGES	6
 #define KSM		"/sys/kernel/mm/ksm/"
-#define MTHP		THP_SETTINGS "hugepages-64kB/enabled"
-
-static long ksm_run, ksm_pages_to_scan, ksm_sleep, ksm_zero_pages;
-static char old_mthp[32];
+#define MTHP_PAGES	16
+#define MTHP		thp_setting(MTHP_PAGES * page_size(), "enabled")
 
 static const char *set_up(void)
 {
 	grow_hugetlb_pool(HUGETLB_PAGES);
-	snprintf(old_mthp, sizeof(old_mthp), "%s", read_choice(MTHP));
-	ksm_run = read_number(KSM "run");
-	ksm_pages_to_scan = read_number(KSM "pages_to_scan");
-	ksm_sleep = read_number(KSM "sleep_millisecs");
-	ksm_zero_pages = read_number(KSM "use_zero_pages");
 	return NULL;
-}
-
-static void tear_down(void)
-{
-	restore_hugetlb_pool();
-	if (old_mthp[0])
-		write_text(MTHP, old_mthp);
-	if (ksm_run < 0)
-		return;
-	write_number(KSM "run", ksm_run);
-	write_number(KSM "pages_to_scan", ksm_pages_to_scan);
-	write_number(KSM "sleep_millisecs", ksm_sleep);
-	write_number(KSM "use_zero_pages", ksm_zero_pages);
 }
 
 static const char *no_backing(const struct test *test)
@@ -187,28 +167,29 @@ static bool test_mprotect(const struct test *test)
 	return area_protect(&a, TAGGED) && area_intact(&a, "in the end");
 }
 
-/* The same on anonymous memory in folios of 64 KiB, where the kernel has them */
+/* The same on anonymous memory in folios of 16 pages, where the kernel has them */
 static const char *no_mthp(const struct test *test)
 {
 	if (access(MTHP, F_OK))
-		return "no transparent huge pages of 64 KiB";
-	return access(MTHP, W_OK) ? "needs root to have huge pages of 64 KiB" : NULL;
+		return "no transparent huge pages of 16 pages";
+	return access(MTHP, W_OK) ? "needs root to have huge pages of 16 pages" : NULL;
 }
 
 static bool test_mprotect_mthp(const struct test *test)
 {
-	size_t size = 64UL << 10, i, step;
+	size_t size = MTHP_PAGES * page_size(), i, step;
 	struct area a = { .backing = ANON, .fd = -1 };
-	bool ok;
+	char old[32];
 
 	a.mem = reserve_aligned(size, TAGGED);
 	a.size = size;
 	a.granules = size / GRANULE;
 	a.tags = malloc(a.granules);
-	if (!a.mem || !write_text(MTHP, "always"))
+	snprintf(old, sizeof(old), "%s", read_setting(MTHP));
+	if (!a.mem || !change_setting(MTHP, "always"))
 		return false;
 	area_fill_data(&a);
-	write_text(MTHP, old_mthp);
+	write_text(MTHP, old);
 	area_fill_tags(&a);
 	if (!(page_flags(a.mem + page_size()) & KPAGEFLAGS_TAIL)) {
 		proves_nothing("no large folio was allocated");
@@ -222,17 +203,16 @@ static bool test_mprotect_mthp(const struct test *test)
 		    !area_protect(&a, TAGGED))
 			return false;
 	}
-	ok = page_flags(a.mem + page_size()) & KPAGEFLAGS_TAIL;
-	if (!ok)
-		ksft_print_msg("the folio was split\n");
-	return area_intact(&a, "in the end") && ok;
+	if (!(page_flags(a.mem + page_size()) & KPAGEFLAGS_TAIL))
+		proves_nothing("evidence void: the folio was split");
+	return area_intact(&a, "in the end");
 }
 
 static bool test_migration(const struct test *test)
 {
 	unsigned long frames[PAGES];
 	struct area a;
-	size_t i, same;
+	size_t i;
 
 	if (!area_create(&a, test->backing, PAGES))
 		return false;
@@ -245,11 +225,8 @@ static bool test_migration(const struct test *test)
 		}
 		touch(a.mem + i);
 	}
-	same = area_unmoved_pages(&a, frames);
-	if (same) {
-		ksft_print_msg("%zu pages were not moved\n", same);
-		return false;
-	}
+	if (area_unmoved_pages(&a, frames))
+		proves_nothing("evidence void: pages were not moved");
 	return area_intact(&a, "after migration");
 }
 
@@ -271,7 +248,7 @@ static bool no_stale_tags(const struct area *a)
 	long stale = race_window_watched();
 
 	ksft_print_msg("%zu of %zu tags are stale\n", seen, a->granules);
-	return !seen && had_stale_tags(stale);
+	return !seen && area_is_huge(a) && had_stale_tags(stale, a->mem, a->size);
 }
 
 /* PROT_MTE is there from the start. */
@@ -322,10 +299,8 @@ static bool test_zero_page(const struct test *test)
 	for (i = 0; i < a.size; i += page_size())
 		touch(a.mem + i);
 	flags = page_flags(a.mem);
-	if (!(flags & KPAGEFLAGS_ZERO)) {
-		ksft_print_msg("reading did not map %s\n", property);
-		return false;
-	}
+	if (!(flags & KPAGEFLAGS_ZERO))
+		proves_nothing("evidence void: reading mapped another page");
 	if (test->backing == ANON && (flags & KPAGEFLAGS_MTE)) {
 		ksft_print_msg("%s is flagged as having tags\n", property);
 		return false;
@@ -347,7 +322,7 @@ static const char *no_kpageflags(const struct test *test)
 	if (geteuid() || access(KPAGEFLAGS, R_OK))
 		return "cannot read " KPAGEFLAGS;
 	if (test->backing == THP &&
-	    read_number("/sys/kernel/mm/transparent_hugepage/use_zero_page") < 1)
+	    (thp_is_too_large() || read_number(THP_SETTINGS "use_zero_page") < 1))
 		return "no huge zero page";
 	return no_backing(test);
 }
@@ -393,24 +368,21 @@ static bool test_collapse(const struct test *test)
 			usleep(10000);
 	}
 	touch(p + half);
-	if (ret || !is_thp_tail(p + half)) {
-		ksft_print_msg("MADV_COLLAPSE: %s\n", strerror(errno));
-		return false;
-	}
+	if (ret || !is_thp_tail(p + half))
+		proves_nothing("evidence void: no huge page by MADV_COLLAPSE");
 	if (mprotect(p, 2 * half, TAGGED))
 		return false;
 	lost = count_wrong_tags(p, tags, half / GRANULE);
 	seen = count_nonzero_tags(p + half, half / GRANULE);
 	stale = race_window_watched();
 	ksft_print_msg("%zu tags lost, %zu stale tags seen\n", lost, seen);
-	return !lost && !seen && had_stale_tags(stale);
+	return !lost && !seen && had_stale_tags(stale, p, 2 * half);
 }
 
 static const char *no_collapse(const struct test *test)
 {
-	/* The advice is looked at before the length: an unknown one is EINVAL */
-	if (madvise(NULL, 0, MADV_COLLAPSE))
-		return "kernel without MADV_COLLAPSE";
+	if (collapse_missing())
+		return collapse_missing();
 	if (geteuid() || access(KPAGEFLAGS, R_OK))
 		return "cannot read " KPAGEFLAGS;
 	return backing_missing(THP);
@@ -422,9 +394,9 @@ static bool merge(void)
 	long scans = read_number(KSM "full_scans");
 	int i;
 
-	write_number(KSM "pages_to_scan", 10000);
-	write_number(KSM "sleep_millisecs", 1);
-	if (!write_number(KSM "run", 1))
+	change_number(KSM "pages_to_scan", 10000);
+	change_number(KSM "sleep_millisecs", 1);
+	if (!change_number(KSM "run", 1))
 		return false;
 	for (i = 0; i < 6000; i++) {
 		if (read_number(KSM "full_scans") >= scans + 6)
@@ -448,7 +420,7 @@ static bool test_ksm(const struct test *test)
 	size_t seen;
 	char *p;
 
-	if (zero && !write_number(KSM "use_zero_pages", 1))
+	if (zero && !change_number(KSM "use_zero_pages", 1))
 		return false;
 	if (!dirty_free_memory(ANON, STALE_TAG))
 		return false;
@@ -468,10 +440,8 @@ static bool test_ksm(const struct test *test)
 		merged = page_flags(p + 2 * size) & KPAGEFLAGS_ZERO;
 	else
 		merged = page_frame(p + 2 * size) == page_frame(p + 3 * size);
-	if (!merged) {
-		ksft_print_msg("pages without tags were not merged\n");
-		return false;
-	}
+	if (!merged)
+		proves_nothing("evidence void: pages without tags were not merged");
 	lost = count_wrong_tags(p, tags, granules);
 
 	/* What was merged gets tags now: zero, and each page its own */
@@ -572,7 +542,8 @@ static bool test_userfaultfd(const struct test *test)
 	seen += count_nonzero_tags(to.mem, to.granules);
 	ksft_print_msg("%zu stale tags seen\n", seen);
 	stale = race_window_watched();
-	return !seen && (request != UFFDIO_COPY || had_stale_tags(stale));
+	return !seen && (request != UFFDIO_COPY ||
+			 had_stale_tags(stale, to.mem, to.size));
 }
 
 static const unsigned int request_copy = UFFDIO_COPY;
@@ -691,5 +662,5 @@ static const struct test tests[] = {
 
 int main(void)
 {
-	run_tests(tests, ARRAY_SIZE(tests), set_up, tear_down);
+	run_tests(tests, ARRAY_SIZE(tests), set_up, NULL);
 }

@@ -170,6 +170,15 @@ static int tracee(const struct scene *s, struct area *a)
 	return !area_intact(a, "seen from inside");
 }
 
+static bool drop_privileges(void)
+{
+	if (!geteuid() && setresuid(NOBODY, NOBODY, NOBODY))
+		return false;
+	/* Otherwise nobody without privileges may trace us. */
+	prctl(PR_SET_DUMPABLE, 1);
+	return true;
+}
+
 /* The tracer, without privileges */
 static int tracer(const struct scene *s, struct area *a)
 {
@@ -177,18 +186,19 @@ static int tracer(const struct scene *s, struct area *a)
 	int status;
 	bool ok;
 
-	if (!geteuid() && setresuid(NOBODY, NOBODY, NOBODY))
-		return 1;
-	/* Otherwise nobody without privileges may trace what we fork. */
-	prctl(PR_SET_DUMPABLE, 1);
-
 	child = fork();
 	if (!child)
-		_exit(tracee(s, a));
-	if (child < 0 || waitpid(child, &status, WUNTRACED) != child ||
+		_exit(drop_privileges() ? tracee(s, a) : 1);
+	/* What its pages are like only the privileged may see. */
+	look_at_pages_of(child);
+	if (!drop_privileges() || child < 0 || waitpid(child, &status, WUNTRACED) != child ||
 	    !WIFSTOPPED(status))
 		return 1;
+	if (s->state != UNTOUCHED && !area_is_huge(a))
+		return 1;
 	ok = s->tracer(child, a);
+	if (s->wants_evidence && !race_window_loaded())
+		had_stale_tags(-1, a->mem, a->size);
 	if (ptrace(PTRACE_CONT, child, NULL, NULL))
 		return 1;
 	return child_succeeded(child) && ok ? 0 : 1;
@@ -205,7 +215,8 @@ static bool test_scene(const struct test *test)
 
 	/* Only where it matters: it takes its time */
 	if ((s->wants_evidence && !dirty_free_memory(test->backing, STALE_TAG)) ||
-	    !area_map(&a, test->backing, PAGES, s->state == NO_TAGS_CLOSED ||
+	    !area_map(&a, test->backing, s->wants_evidence ? 16 * PAGES : PAGES,
+		      s->state == NO_TAGS_CLOSED ||
 		      s->state == NO_PROT_MTE ? PLAIN : TAGGED))
 		return false;
 	/* Tracer and tracee have to agree on what there must be. */
@@ -222,11 +233,15 @@ static bool test_scene(const struct test *test)
 		_exit(tracer(s, &a));
 	ok = child_succeeded(pid);
 	stale = race_window_watched();
-	return ok && (!s->wants_evidence || had_stale_tags(stale));
+	/* Without the module the tracer has looked for some. */
+	return ok && (!s->wants_evidence || stale < 0 || had_stale_tags(stale, NULL, 0));
 }
 
-static const char *no_backing(const struct test *test)
+static const char *no_ptrace(const struct test *test)
 {
+	/* Who is traced with its consent needs the same privileges from 2 on. */
+	if (read_number("/proc/sys/kernel/yama/ptrace_scope") > 1)
+		return "Yama allows no ptrace without privileges";
 	return backing_missing(test->backing);
 }
 
@@ -234,7 +249,7 @@ static const char *no_backing(const struct test *test)
 #define SCENE(name, in, of, what, ...) {				\
 	.property = name,						\
 	.run = test_scene,						\
-	.missing = no_backing,						\
+	.missing = no_ptrace,						\
 	.backing = in,							\
 	.arg = &(const struct scene){ of, what, __VA_ARGS__ },		\
 }
@@ -284,5 +299,5 @@ static const struct test tests[] = {
 
 int main(void)
 {
-	run_tests(tests, ARRAY_SIZE(tests), set_up, restore_hugetlb_pool);
+	run_tests(tests, ARRAY_SIZE(tests), set_up, NULL);
 }

@@ -36,7 +36,7 @@
 #include "mte_zram.h"
 
 #define PAGES		64
-#define SWAP_BYTES	(32UL << 20)
+#define SWAP_BYTES	((32UL << 20) + 2 * thp_size())
 
 static int zram = -1;
 

@@ -33,7 +33,7 @@
  *    no tags but zero.
  *
  * Each result says how many windows were tried and in how many the child was
- * in fact held; none at all is a failure of the test.
+ * in fact held; if it was in none, the test is skipped.
  */
 #define _GNU_SOURCE
 
@@ -53,7 +53,7 @@
 #define HOLD_US		400000
 
 /* So far apart that two mappings do not share a page table and its lock */
-#define FAR		(4UL << 20)
+#define FAR		(page_size() * page_size() / 4)
 
 enum way { BY_MPROTECT, BY_FIRST_ACCESS };
 
@@ -226,7 +226,9 @@ static bool test_two_initialisers(const struct test *test)
 		       WINDOWS, hits, errors);
 	ksft_print_msg("%ld tags lost in %ld of %d pages\n", granules, pages,
 		       WINDOWS);
-	return hits && !errors && !pages;
+	if (!hits && !errors)
+		proves_nothing("evidence void: no window was hit");
+	return !errors && !pages;
 }
 
 static int make_private_page_tagged(void *arg)
@@ -282,7 +284,9 @@ static bool test_copy_beside_initialiser(const struct test *test)
 	ksft_print_msg("%d windows tried, %ld hit, %ld with stale tags below, %ld set-up errors\n",
 		       WINDOWS, hits, evidence, errors);
 	ksft_print_msg("%ld stale tags seen\n", granules);
-	return hits && evidence > 0 && !errors && !granules;
+	if (!errors && !granules && (!hits || !evidence))
+		proves_nothing("evidence void: no window was hit, or no stale tags");
+	return !errors && !granules;
 }
 
 static const char *no_window(const struct test *test)

@@ -77,34 +77,69 @@ static inline bool write_text(const char *path, const char *text)
 	return ok;
 }
 
-static inline bool write_number(const char *path, unsigned long value)
+/*
+ * A line of a file; of a choice of words the one in brackets. It is in memory that
+ * the next call overwrites, and empty if the file cannot be read.
+ */
+static inline const char *read_setting(const char *path)
+{
+	static char line[256];
+	FILE *f = fopen(path, "r");
+	char *start;
+
+	if (!f || !fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	if (f)
+		fclose(f);
+	start = strchr(line, '[');
+	start = start ? start + 1 : line;
+	start[strcspn(start, "]\n")] = '\0';
+	return start;
+}
+
+/* What all processes of the program share */
+static struct {
+	/* Why the test that runs proves nothing */
+	const char *is_void;
+	/* Settings of the machine as they were, to be put back at the end */
+	struct {
+		char path[128], was[256];
+	} settings[16];
+	size_t nr_settings;
+} *shared;
+
+/* Change a setting, until the program ends. Returns false if it cannot be changed. */
+static inline bool change_setting(const char *path, const char *text)
+{
+	size_t i;
+
+	for (i = 0; i < shared->nr_settings; i++)
+		if (!strcmp(shared->settings[i].path, path))
+			return write_text(path, text);
+	if (i == ARRAY_SIZE(shared->settings))
+		return false;
+	snprintf(shared->settings[i].path, sizeof(shared->settings[i].path), "%s", path);
+	snprintf(shared->settings[i].was, sizeof(shared->settings[i].was), "%s",
+		 read_setting(path));
+	shared->nr_settings++;
+	return write_text(path, text);
+}
+
+static inline bool change_number(const char *path, unsigned long value)
 {
 	char text[32];
 
 	snprintf(text, sizeof(text), "%lu", value);
-	return write_text(path, text);
+	return change_setting(path, text);
 }
 
-/*
- * The chosen one of the words in a file of sysfs is in brackets. Returns it
- * in memory that the next call overwrites; "" if there is none.
- */
-static inline const char *read_choice(const char *path)
+static inline void restore_settings(void)
 {
-	static char line[128];
-	FILE *f = fopen(path, "r");
-	char *start = NULL;
+	size_t i = shared->nr_settings;
 
-	if (!f)
-		return "";
-	if (fgets(line, sizeof(line), f))
-		start = strchr(line, '[');
-	fclose(f);
-	if (!start)
-		return "";
-	start++;
-	start[strcspn(start, "]")] = '\0';
-	return start;
+	while (i--)
+		write_text(shared->settings[i].path,
+			   shared->settings[i].was[0] ? shared->settings[i].was : "\n");
 }
 
 /* Read a byte, for the page fault's sake */
@@ -191,18 +226,27 @@ static inline size_t count_nonzero_tags(const char *addr, size_t granules)
 /* Where the page is, or its swap type and offset if it is swapped out */
 #define PAGEMAP_PFN	(BIT_OF_LONG(55) - 1)
 
+/* Files of somebody else's pages, opened with the privileges for it; -1: our own */
+static int pagemap_fd = -1, kpageflags_fd = -1;
+
+/* Entry @nr of a file that is open as @fd, or else is @path; 0 if it cannot be read */
+static inline unsigned long read_entry(int fd, const char *path, unsigned long nr)
+{
+	int file = fd >= 0 ? fd : open(path, O_RDONLY);
+	unsigned long entry = 0;
+
+	if (file < 0)
+		return 0;
+	if (pread(file, &entry, sizeof(entry), nr * sizeof(entry)) != sizeof(entry))
+		entry = 0;
+	if (fd < 0)
+		close(file);
+	return entry;
+}
+
 static inline unsigned long pagemap_entry(const void *addr)
 {
-	off_t offset = (unsigned long)addr / page_size() * sizeof(unsigned long);
-	unsigned long entry = 0;
-	int fd = open(PAGEMAP, O_RDONLY);
-
-	if (fd < 0)
-		return 0;
-	if (pread(fd, &entry, sizeof(entry), offset) != sizeof(entry))
-		entry = 0;
-	close(fd);
-	return entry;
+	return read_entry(pagemap_fd, PAGEMAP, (unsigned long)addr / page_size());
 }
 
 static inline unsigned long page_frame(const void *addr)
@@ -229,31 +273,76 @@ static inline size_t count_swapped_pages(const char *addr, size_t pages)
 
 static inline unsigned long page_flags(const void *addr)
 {
-	unsigned long entry = pagemap_entry(addr), flags = 0;
-	int fd;
+	unsigned long entry = pagemap_entry(addr);
 
 	if (!(entry & PAGEMAP_PRESENT) || !(entry & PAGEMAP_PFN))
 		return 0;
-	fd = open(KPAGEFLAGS, O_RDONLY);
-	if (fd < 0)
-		return 0;
-	if (pread(fd, &flags, sizeof(flags),
-		  (entry & PAGEMAP_PFN) * sizeof(flags)) != sizeof(flags))
-		flags = 0;
-	close(fd);
-	return flags;
+	return read_entry(kpageflags_fd, KPAGEFLAGS, entry & PAGEMAP_PFN);
+}
+
+/* From now on the pages of process @pid are what is looked at. */
+static inline void look_at_pages_of(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	pagemap_fd = open(path, O_RDONLY);
+	kpageflags_fd = open(KPAGEFLAGS, O_RDONLY);
 }
 
 #define THP_SETTINGS	"/sys/kernel/mm/transparent_hugepage/"
+/* Of larger ones there are too few, and it takes long to look at their tags. */
+#define MAX_THP_SIZE	(32UL << 20)
+
+/* A setting of the huge pages of that size, in memory that the next call overwrites */
+static inline const char *thp_setting(size_t size, const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), THP_SETTINGS "hugepages-%zukB/%s",
+		 size / 1024, name);
+	return path;
+}
+
+/* Huge pages that a PMD maps are too large, and smaller ones have to do. */
+static inline bool thp_is_too_large(void)
+{
+	return read_number(THP_SETTINGS "hpage_pmd_size") > (long)MAX_THP_SIZE;
+}
 
 /* The size of a transparent huge page; 0 if there are none to be had */
 static inline size_t thp_size(void)
 {
 	long size = read_number(THP_SETTINGS "hpage_pmd_size");
 
-	if (!strcmp(read_choice(THP_SETTINGS "enabled"), "never"))
+	if (thp_is_too_large())
+		return access(thp_setting(MAX_THP_SIZE, "enabled"), W_OK) ?
+		       0 : MAX_THP_SIZE;
+	if (!strcmp(read_setting(THP_SETTINGS "enabled"), "never"))
 		return 0;
 	return size > 0 ? size : 0;
+}
+
+/* Why pages cannot be collapsed into a huge page, or NULL */
+static inline const char *collapse_missing(void)
+{
+	/* The advice is looked at before the length: an unknown one is EINVAL */
+	if (madvise(NULL, 0, MADV_COLLAPSE))
+		return "kernel without MADV_COLLAPSE";
+	return thp_is_too_large() ? "huge pages are too large" : NULL;
+}
+
+/* Have huge pages in memfds that ask for them. */
+static inline void allow_huge_memfds(void)
+{
+	change_setting(thp_is_too_large() ? thp_setting(MAX_THP_SIZE, "shmem_enabled") :
+		       THP_SETTINGS "shmem_enabled", "advise");
+}
+
+static inline void allow_thp(void)
+{
+	if (thp_is_too_large())
+		change_setting(thp_setting(MAX_THP_SIZE, "enabled"), "madvise");
 }
 
 static inline bool is_thp_tail(const char *page)
@@ -299,27 +388,20 @@ static inline const char *backing_name(enum backing_type backing)
 	return names[backing];
 }
 
-/* Of 2M, whatever the default size of hugetlb pages is */
+/* Of 2M, which all have, in one entry of a page table or in several */
 #define HUGETLB_POOL	"/sys/kernel/mm/hugepages/hugepages-2048kB/"
 #define NR_HUGEPAGES	HUGETLB_POOL "nr_hugepages"
 #define FREE_HUGEPAGES	HUGETLB_POOL "free_hugepages"
 #define HUGETLB_SIZE	(2UL << 20)
 #define MAP_HUGETLB_2M	(MAP_HUGETLB | 21 << 26)
 
-static long old_hugetlb_pool = -1;
-
-/* Have a hugetlb pool of at least @pages, until restore_hugetlb_pool() */
+/* Have a hugetlb pool of at least @pages. */
 static inline void grow_hugetlb_pool(long pages)
 {
-	old_hugetlb_pool = read_number(NR_HUGEPAGES);
-	if (old_hugetlb_pool >= 0 && old_hugetlb_pool < pages)
-		write_number(NR_HUGEPAGES, pages);
-}
+	long now = read_number(NR_HUGEPAGES);
 
-static inline void restore_hugetlb_pool(void)
-{
-	if (old_hugetlb_pool >= 0)
-		write_number(NR_HUGEPAGES, old_hugetlb_pool);
+	if (now >= 0 && now < pages)
+		change_number(NR_HUGEPAGES, pages);
 }
 
 static inline const char *hugetlb_mte_missing(void)
@@ -343,8 +425,6 @@ static inline const char *hugetlb_mte_missing(void)
 
 /* How many times this test has been run before */
 static unsigned int test_attempt;
-/* Why it proved nothing, in memory that all processes share */
-static const char **test_is_void;
 
 /* Whether this is the process of a test, or one that it has made */
 static bool in_test;
@@ -358,14 +438,27 @@ static inline void proves_nothing(const char *why)
 	ksft_print_msg("%s\n", why);
 	if (!in_test)
 		return;
-	*test_is_void = why;
+	shared->is_void = why;
 	_exit(PROVES_NOTHING);
 }
 
-#define DIRTY_BYTES	(64UL << 20)
+#define DIRTY_BYTES	((64UL << 20) + 2 * thp_size())
+
+#define MAX_DIRTY_HUGETLB	16
+
+/* The page frames that had these tags, in order */
+static unsigned long *dirtied;
+static size_t nr_dirtied;
+
+static inline int compare_frames(const void *a, const void *b)
+{
+	unsigned long x = *(const unsigned long *)a, y = *(const unsigned long *)b;
+
+	return x < y ? -1 : x > y;
+}
 
 /*
- * Leave free memory behind whose tags are @tag: all of the hugetlb pool, or
+ * Leave free memory behind whose tags are @tag: some of the hugetlb pool, or
  * plenty of what the other kinds of memory are made of. Whoever gets a page of
  * it and sees @tag sees tags that were not initialised for it.
  */
@@ -378,7 +471,9 @@ static inline bool dirty_free_memory(enum backing_type backing,
 
 	if (backing == HUGETLB) {
 		flags |= MAP_HUGETLB_2M;
-		size = read_number(FREE_HUGEPAGES) * HUGETLB_SIZE;
+		size = read_number(FREE_HUGEPAGES);
+		/* Those come back first that were given back last. */
+		size = (size < MAX_DIRTY_HUGETLB ? size : MAX_DIRTY_HUGETLB) * HUGETLB_SIZE;
 	}
 	p = mmap(NULL, size, TAGGED, flags, -1, 0);
 	if (p == MAP_FAILED) {
@@ -391,13 +486,40 @@ static inline bool dirty_free_memory(enum backing_type backing,
 		madvise(p, size / 2, MADV_HUGEPAGE);
 	for (i = 0; i < size; i += GRANULE)
 		set_tag(p + i, tag);
+	nr_dirtied = size / page_size();
+	dirtied = realloc(dirtied, nr_dirtied * sizeof(*dirtied));
+	for (i = 0; i < nr_dirtied; i++)
+		dirtied[i] = page_frame(p + i * page_size());
+	qsort(dirtied, nr_dirtied, sizeof(*dirtied), compare_frames);
 	return !munmap(p, size);
+}
+
+/*
+ * How many of these pages are of the memory that dirty_free_memory() had last, and so
+ * have its tags unless the kernel has cleared them; -1 if nobody may tell
+ */
+static inline long count_dirtied_pages(const char *mem, size_t size)
+{
+	unsigned long frame;
+	long count = 0;
+	size_t i;
+
+	if (!nr_dirtied || !dirtied[nr_dirtied - 1])
+		return -1;
+	for (i = 0; i < size; i += page_size()) {
+		frame = page_frame(mem + i);
+		count += frame && bsearch(&frame, dirtied, nr_dirtied, sizeof(frame),
+					  compare_frames);
+	}
+	return count;
 }
 
 static inline const char *backing_missing(enum backing_type backing)
 {
 	if (backing == THP && !thp_size())
 		return "no transparent huge pages";
+	if (backing == THP && access(KPAGEFLAGS, R_OK))
+		return "cannot read " KPAGEFLAGS;
 	if (backing == HUGETLB)
 		return hugetlb_mte_missing();
 	return NULL;
@@ -488,8 +610,19 @@ static inline void area_fill_tags(struct area *a)
 }
 
 /*
- * Map memory, fill it with data and random tags. A huge page must be one, or
- * nothing that is done to it means anything. Returns false on failure.
+ * Memory that is in use, and shall be a huge page, must be one, or nothing that is
+ * done to it means anything.
+ */
+static inline bool area_is_huge(const struct area *a)
+{
+	if (a->backing != THP || is_thp_tail(a->mem + a->size - page_size()))
+		return true;
+	proves_nothing("no huge page was allocated");
+	return false;
+}
+
+/*
+ * Map memory, fill it with data and random tags. Returns false on failure.
  */
 static inline bool area_create(struct area *a, enum backing_type backing,
 			       size_t pages)
@@ -498,11 +631,7 @@ static inline bool area_create(struct area *a, enum backing_type backing,
 		return false;
 	area_fill_data(a);
 	area_fill_tags(a);
-	if (backing != THP || is_thp_tail(a->mem + a->size - page_size()))
-		return true;
-	proves_nothing(access(KPAGEFLAGS, R_OK) ? "cannot read " KPAGEFLAGS :
-						  "no huge page was allocated");
-	return false;
+	return area_is_huge(a);
 }
 
 /* Is everything there? Needs PROT_MTE */
@@ -599,9 +728,14 @@ static inline int child_exit_code(pid_t child)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* What proves nothing in a child does not in its parent. */
 static inline bool child_succeeded(pid_t child)
 {
-	return !child_exit_code(child);
+	int code = child_exit_code(child);
+
+	if (code == PROVES_NOTHING && in_test)
+		_exit(code);
+	return !code;
 }
 
 /* A property, and how to test it */
@@ -618,15 +752,17 @@ struct test {
 
 /*
  * Whether there were stale tags that a test might have seen: which page frames
- * it gets is up to the allocator. @stale: how many pages had some, -1 if nobody
- * counted. Does not return if there were none.
+ * it gets is up to the allocator. @stale: how many pages had some as the module has
+ * seen it; -1: there is none, the page frames of @mem have to tell. Does not return
+ * if there were none.
  */
-static inline bool had_stale_tags(long stale)
+static inline bool had_stale_tags(long stale, const char *mem, size_t size)
 {
 	if (stale < 0)
-		ksft_print_msg("not known whether there were stale tags\n");
-	else
-		ksft_print_msg("%ld pages had stale tags\n", stale);
+		stale = count_dirtied_pages(mem, size);
+	if (stale < 0)
+		proves_nothing("page frame numbers are hidden");
+	ksft_print_msg("%ld pages had stale tags\n", stale);
 	if (!stale)
 		proves_nothing("evidence void: no page had stale tags");
 	return true;
@@ -708,15 +844,16 @@ static inline void run_tests(const struct test *tests, size_t nr,
 	ksft_print_header();
 	ksft_set_plan(nr);
 
-	test_is_void = mmap(NULL, sizeof(*test_is_void), PLAIN,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (test_is_void == MAP_FAILED)
+	shared = mmap(NULL, sizeof(*shared), PLAIN, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
 		ksft_exit_fail_msg("no memory: %s\n", strerror(errno));
 	set_stop_handler(stop_test);
 	if (!cpu_has_mte())
 		nothing = "no MTE";
 	else if (set_up)
 		nothing = set_up();
+	if (!nothing)
+		allow_thp();
 
 	for (i = 0; i < nr && !test_stopped_by; i++) {
 		why = nothing;
@@ -728,7 +865,7 @@ static inline void run_tests(const struct test *tests, size_t nr,
 		if (test_stopped_by)
 			break;
 		if (code == PROVES_NOTHING)
-			why = *test_is_void;
+			why = shared->is_void;
 		if (why)
 			ksft_test_result_skip("%s: %s\n", tests[i].property,
 					      why);
@@ -736,6 +873,7 @@ static inline void run_tests(const struct test *tests, size_t nr,
 			ksft_test_result(!code, "%s\n", tests[i].property);
 	}
 
+	restore_settings();
 	if (tear_down && cpu_has_mte())
 		tear_down();
 	if (test_stopped_by)

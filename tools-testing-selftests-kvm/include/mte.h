@@ -21,11 +21,16 @@
 
 #include "arm64/mte/mte_race_window.h"
 
-#define MTE_PAGE		4096UL
+/*
+ * The host's pages, which the guest's need not be like, and what a PMD maps of
+ * them, or less if that is too much memory to test with. The guest knows both.
+ */
+extern size_t mte_page_size, mte_block_size;
+
+#define MTE_PAGE		mte_page_size
+#define MTE_BLOCK		mte_block_size
 #define MTE_GRANULE		16UL
 #define MTE_GRANULES_PER_PAGE	(MTE_PAGE / MTE_GRANULE)
-#define MTE_BLOCK		(2UL << 20)
-#define MTE_CONT_BLOCK		(64UL << 10)
 
 #ifndef PROT_MTE
 #define PROT_MTE		0x20
@@ -33,11 +38,11 @@
 
 enum mte_backing {
 	MTE_ANON,	/* private anonymous memory, base pages only */
-	MTE_THP,	/* the same, as transparent huge pages */
+	MTE_THP,	/* the same, as transparent huge pages of MTE_BLOCK */
 	MTE_MEMFD,	/* shared memfd */
-	MTE_HUGETLB,	/* private 2 MiB hugetlb pages fresh from the buddy allocator */
-	MTE_HUGETLB_64K,	/* the same of 64 KiB, which a guest gets in pages */
-	MTE_SHARED_HUGETLB,	/* shared 2 MiB hugetlb pages, of a memfd */
+	MTE_HUGETLB,	/* private hugetlb pages fresh from the buddy allocator */
+	MTE_HUGETLB_CONT,	/* the smallest ones, which a guest gets in pages */
+	MTE_SHARED_HUGETLB,	/* shared hugetlb pages, of a memfd */
 	MTE_PRIVATE_FILE,	/* private mapping of a file, as mte_open_file() makes */
 };
 
@@ -49,14 +54,35 @@ enum mte_backing {
 /* A second slot on the same memory can be put here. */
 #define MTE_ALIAS_IPA		(8UL << 30)
 
+#define ARRAY_LEN(a)		(sizeof(a) / sizeof((a)[0]))
+
 struct mte_vm;
 
+/*
+ * What the kernel of this tree promises to a VMM: whether a guest with MTE may have
+ * hugetlb memory, and private mappings of files; whether tags written during dirty
+ * logging get into the log, or are refused.
+ */
+#ifndef MTE_ABI_HUGETLB
+#define MTE_ABI_HUGETLB		1
+#endif
+#ifndef MTE_ABI_PRIVATE_FILE
+#define MTE_ABI_PRIVATE_FILE	0
+#endif
+#ifndef MTE_ABI_LOGS_WRITES
+#define MTE_ABI_LOGS_WRITES	0
+#endif
+
+/* For what a case is run on: nothing, unless @condition */
+#define MTE_IF(condition, on)	((condition) ? (on) : 0)
 #define MTE_ON_ANON		BIT(MTE_ANON)
 #define MTE_ON_SMALL		(BIT(MTE_ANON) | BIT(MTE_MEMFD))
-#define MTE_ON_ALL		(MTE_ON_SMALL | BIT(MTE_THP) | BIT(MTE_HUGETLB))
-#define MTE_ON_ALL_SIZES	(MTE_ON_ALL | BIT(MTE_HUGETLB_64K))
-/* Memory that only some kernels allow; the others skip it */
-#define MTE_ON_OPTIONAL		(BIT(MTE_SHARED_HUGETLB) | BIT(MTE_PRIVATE_FILE))
+#define MTE_ON_ALL		(MTE_ON_SMALL | BIT(MTE_THP) | \
+				 MTE_IF(MTE_ABI_HUGETLB, BIT(MTE_HUGETLB)))
+#define MTE_ON_ALL_SIZES	(MTE_ON_ALL | \
+				 MTE_IF(MTE_ABI_HUGETLB, BIT(MTE_HUGETLB_CONT)))
+#define MTE_ON_OPTIONAL		(MTE_IF(MTE_ABI_HUGETLB, BIT(MTE_SHARED_HUGETLB)) | \
+				 MTE_IF(MTE_ABI_PRIVATE_FILE, BIT(MTE_PRIVATE_FILE)))
 
 struct mte_case {
 	const char *property;
@@ -109,15 +135,15 @@ void mte_vm_add_read_only_alias(struct mte_vm *m, size_t size);
 char *mte_vm_hva(struct mte_vm *m);
 
 /*
- * Added to a pattern: only every other run of 2^shift pages, from the first or
- * from the second one on, has the pattern's tags. The others have zeros.
+ * Added to a pattern: only every other run of 2^shift granules, from the first
+ * or from the second one on, has the pattern's tags. The others have zeros.
  */
 #define MTE_STRIPES(shift, from_second) \
 	(1UL << 63 | (u64)!!(from_second) << 62 | (u64)(shift) << 56)
 
 static inline bool mte_between_stripes(u64 pattern, u64 granule)
 {
-	u64 run = (granule / MTE_GRANULES_PER_PAGE) >> ((pattern >> 56) & 0x3f);
+	u64 run = granule >> ((pattern >> 56) & 0x3f);
 
 	return (pattern >> 63) && ((run ^ (pattern >> 62)) & 1);
 }
@@ -178,6 +204,10 @@ u64 mte_guest_mismatches(struct mte_vm *m, u64 ipa, size_t length,
 bool mte_expect_guest_sees(struct mte_vm *m, u64 ipa, size_t length,
 			   u64 pattern, const char *when);
 
+/* The same of both */
+void mte_expect_tags(struct mte_vm *m, u64 ipa, size_t length, u64 pattern,
+		     const char *when);
+
 /*
  * Leave the tag MTE_STALE in much of the host's free memory, so that whoever
  * gets to see tags that the kernel did not initialise sees that one.
@@ -200,6 +230,8 @@ u64 mte_vmm_mismatches(const void *addr, u64 ipa, size_t length, u64 pattern);
 int mte_open_file(size_t size);
 /* Free memory of the machine in bytes */
 size_t mte_free_memory(void);
+/* Skip the case unless it may have so much memory. */
+void mte_need_memory(size_t size);
 /* @size readable and writable bytes that end at an inaccessible page. */
 u8 *mte_alloc_before_fault(size_t size);
 
@@ -225,6 +257,8 @@ void mte_vm_make_slot_again(struct mte_vm *m);
 
 /* The bytes that one page of this backing has. */
 size_t mte_unit(enum mte_backing backing);
+/* The smallest size of hugetlb pages above @size; 0 if there is none */
+size_t mte_hugetlb_size(size_t size);
 /* Let as many hugetlb pages again as the test memory has be in the pool. */
 void mte_vm_spare_huge_pages(struct mte_vm *m);
 
@@ -251,17 +285,28 @@ void mte_set_tunable(const char *path, unsigned long value);
 unsigned long mte_tunable(const char *path);
 
 /*
+ * Remember the page frames of this memory of the VMM, too; returns how many of its
+ * pages have a frame that is remembered.
+ */
+void mte_remember_frames(const void *addr, size_t size);
+size_t mte_remembered_frames(const void *addr, size_t size);
+
+/*
  * Count the pages that still have the stale tag when the kernel comes to clear
  * them: a test that there is none to be seen wants some. The end of the count
  * runs the case again if there was none and all is well. Only race_window.ko
- * can look.
+ * can look; without it the pages of the test memory count that
+ * mte_dirty_free_memory() has had.
  */
 void mte_begin_counting_stale_pages(void);
-void mte_end_counting_stale_pages(void);
+void mte_end_counting_stale_pages(struct mte_vm *m);
 
-/* Warnings that the kernel prints between the two fail the case. */
-void mte_begin_watching_for_warnings(void);
-void mte_end_watching_for_warnings(void);
+/*
+ * Lines that begin with @what and that the kernel prints between the two fail the
+ * case. @once: also those that were printed before and are only once.
+ */
+void mte_begin_watching_log(bool once);
+void mte_end_watching_log(const char *what);
 
 /*
  * A second thread on a CPU of its own that does one thing whenever told to; the
@@ -290,9 +335,6 @@ void mte_helper_go(struct mte_helper *h);
 void mte_helper_wait(struct mte_helper *h);
 void mte_helper_end(struct mte_helper *h);
 
-/* Wait until the hit count is above @hits and somebody is held. */
-bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms);
-
 /*
  * For tests of the API itself, and for guests that are stopped half-way
  */
@@ -306,6 +348,23 @@ bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms);
 
 /* kvm-arm.mode=protected */
 bool mte_kvm_is_protected(void);
+
+/*
+ * A VM and no more, as a VMM has it before it enables capabilities. The other two
+ * return 0 or an errno, of which the last one makes a word.
+ */
+int mte_create_bare_vm(void);
+int mte_enable(int vm);
+int mte_set_slot(int vm, unsigned int slot, unsigned int flags, u64 ipa, void *mem,
+		 size_t size);
+const char *mte_verdict(int error);
+
+/* A userfaultfd that waits for somebody to touch these pages of ours first */
+int mte_open_userfaultfd(void *addr, size_t size);
+/* Wait until somebody does; returns where, or NULL. */
+void *mte_await_userfault(int uffd, int timeout_ms);
+/* Let a page be there. */
+void mte_serve_page(int uffd, void *page, const void *content);
 
 /* What an ioctl on the VM or on its vCPU returned, or -errno */
 long mte_vm_ioctl(struct mte_vm *m, unsigned long cmd, void *arg);

@@ -3,8 +3,10 @@
  * Memory tagging helpers for KVM selftests
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,9 +18,9 @@
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include <linux/kvm.h>
+#include <linux/userfaultfd.h>
 
 #include "arm64/mte/mte_zram.h"
 #include "kselftest.h"
@@ -48,16 +50,22 @@
  */
 #define MEMORY_RESERVE		(48UL << 20)
 #define MEMORY_MAX		(4UL << 30)
+/* The largest huge page that the cases are to use many of */
+#define MAX_BLOCK		(32UL << 20)
+/* More than slot 0 has, of pages of 64 KiB, too */
+#define MAX_PROGRAM		(256UL << 20)
 /* How often a case may ask to be run again */
 #define MAX_RUNS		5
 
 #define PAGEMAP_PRESENT		BIT(63)
 #define PAGEMAP_PFN		(BIT(55) - 1)
+#define FRAMES_HIDDEN		"page frame numbers are hidden without CAP_SYS_ADMIN"
 #define KPAGEFLAGS_THP		BIT(22)
 #define KPAGEFLAGS_ZERO_PAGE	BIT(24)
 #define KPAGEFLAGS_ARCH_2	BIT(41)
 
-#define HUGEPAGE_POOL		"/sys/kernel/mm/hugepages/hugepages-%lukB/nr_hugepages"
+#define HUGEPAGES		"/sys/kernel/mm/hugepages/"
+#define THP			"/sys/kernel/mm/transparent_hugepage/"
 
 /*
  * The guest reports by writing to IPAs without memory behind them: the result
@@ -85,6 +93,8 @@
 /* Tag instructions are no part of the base architecture. */
 #define MEMTAG	".arch armv8.5-a+memtag\n"
 
+size_t mte_page_size, mte_block_size;
+
 struct mte_vm {
 	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpu;
@@ -107,7 +117,7 @@ static struct {
 	/* What the case changed in the system, for whoever cleans up */
 	struct tunable {
 		char path[80];
-		unsigned long was;
+		char was[32];
 	} tunables[8];
 	unsigned int nr_tunables;
 	int zram;
@@ -124,12 +134,16 @@ const char *mte_backing_name(enum mte_backing backing)
 		[MTE_THP] = "thp",
 		[MTE_MEMFD] = "memfd",
 		[MTE_HUGETLB] = "hugetlb",
-		[MTE_HUGETLB_64K] = "hugetlb-64k",
 		[MTE_SHARED_HUGETLB] = "hugetlb-shared",
 		[MTE_PRIVATE_FILE] = "private-file",
 	};
+	static char name[32];
 
-	return names[backing];
+	if (backing != MTE_HUGETLB_CONT)
+		return names[backing];
+	snprintf(name, sizeof(name), "hugetlb-%zuk", mte_unit(backing) / 1024);
+
+	return name;
 }
 
 static void print_diagnostic(const char *fmt, va_list ap)
@@ -228,12 +242,29 @@ static bool write_number(const char *path, unsigned long value)
 	return write_text(path, text);
 }
 
+/* A line, or the word of it that is chosen, which is in brackets */
+static void read_text(const char *path, char *text, int size)
+{
+	char line[128] = "", *start;
+	FILE *f = fopen(path, "r");
+
+	if (f) {
+		if (!fgets(line, sizeof(line), f))
+			line[0] = '\0';
+		fclose(f);
+	}
+	start = strchr(line, '[');
+	start = start ? start + 1 : line;
+	start[strcspn(start, "]\n")] = '\0';
+	snprintf(text, size, "%s", start);
+}
+
 unsigned long mte_tunable(const char *path)
 {
 	return read_number(path);
 }
 
-void mte_set_tunable(const char *path, unsigned long value)
+static void set_tunable(const char *path, const char *text)
 {
 	struct tunable *t;
 	unsigned int i;
@@ -246,24 +277,33 @@ void mte_set_tunable(const char *path, unsigned long value)
 	if (i == verdict->nr_tunables) {
 		t = &verdict->tunables[i];
 		snprintf(t->path, sizeof(t->path), "%s", path);
-		t->was = read_number(path);
+		read_text(path, t->was, sizeof(t->was));
 		verdict->nr_tunables++;
 	}
-	if (!write_number(path, value))
+	if (!write_text(path, text))
 		mte_skip("cannot write to %s: %s", path, strerror(errno));
+}
+
+void mte_set_tunable(const char *path, unsigned long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lu", value);
+	set_tunable(path, text);
 }
 
 /*
  * Swap space
  */
 
-#define ZRAM_SIZE		(64UL << 20)
 void mte_need_swap(void)
 {
-	verdict->zram = zram_add(ZRAM_SIZE);
+	size_t size = (64UL << 20) + 4 * MTE_BLOCK;
+
+	verdict->zram = zram_add(size);
 	if (verdict->zram < 0)
 		mte_skip("no zram");
-	if (!zram_swap_on(verdict->zram, ZRAM_SIZE))
+	if (!zram_swap_on(verdict->zram, size))
 		mte_skip("cannot swap to zram: %s", strerror(errno));
 }
 
@@ -339,7 +379,7 @@ static int run_in_child(const struct mte_case *c)
 		zram_remove(verdict->zram);
 	while (verdict->nr_tunables) {
 		t = &verdict->tunables[--verdict->nr_tunables];
-		write_number(t->path, t->was);
+		write_text(t->path, t->was);
 	}
 	if (stopped_by)
 		ksft_exit_fail_msg("stopped by signal %d\n", stopped_by);
@@ -354,9 +394,6 @@ static void run_case(const struct mte_case *c)
 
 	if (c->backing >= MTE_OWN)
 		snprintf(name, sizeof(name), "%s", c->property);
-	else if (c->arg >= MTE_PAGE)
-		snprintf(name, sizeof(name), "%s [%s, %lu KiB]", c->property,
-			 mte_backing_name(c->backing), c->arg / 1024);
 	else
 		snprintf(name, sizeof(name), "%s [%s]", c->property,
 			 mte_backing_name(c->backing));
@@ -407,8 +444,6 @@ static unsigned int need_kvm_with_mte(unsigned int on)
 {
 	int kvm = open("/dev/kvm", O_RDWR), mte;
 
-	if (getpagesize() != MTE_PAGE)
-		ksft_exit_skip("the pages are not of 4 KiB\n");
 	if (kvm < 0)
 		ksft_exit_skip("cannot open /dev/kvm: %s\n", strerror(errno));
 	mte = ioctl(kvm, KVM_CHECK_EXTENSION, (unsigned long)KVM_CAP_ARM_MTE);
@@ -430,9 +465,16 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	ksft_print_header();
+	mte_page_size = getpagesize();
+	/* A table is a page full of entries of 8 bytes. */
+	mte_block_size = mte_page_size * (mte_page_size / 8);
+	if (mte_block_size > MAX_BLOCK)
+		mte_block_size = MAX_BLOCK;
 	for (i = 0; i < nr; i++)
 		on |= cases[i].on;
 	on = need_kvm_with_mte(on);
+	if (mte_unit(MTE_HUGETLB_CONT) == mte_unit(MTE_HUGETLB))
+		on &= ~BIT(MTE_HUGETLB_CONT);
 
 	verdict = mmap(NULL, sizeof(*verdict), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -584,6 +626,8 @@ struct mte_vm *mte_vm_create(bool mte)
 	u64 mair;
 
 	m->vm = vm_create(1);
+	sync_global_to_guest(m->vm, mte_page_size);
+	sync_global_to_guest(m->vm, mte_block_size);
 	if (mte && __vm_enable_cap(m->vm, KVM_CAP_ARM_MTE, 0))
 		mte_die("cannot enable KVM_CAP_ARM_MTE: %s", strerror(errno));
 
@@ -620,15 +664,40 @@ static void *map_aligned(size_t size, int flags, int fd)
 	return mmap(room, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
 }
 
+size_t mte_hugetlb_size(size_t size)
+{
+	unsigned long kib, found = 0;
+	struct dirent *entry;
+	DIR *dir = opendir(HUGEPAGES);
+
+	while (dir && (entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "hugepages-%lukB", &kib) == 1 &&
+		    kib > size / 1024 && (!found || kib < found))
+			found = kib;
+	}
+	if (dir)
+		closedir(dir);
+
+	return found * 1024;
+}
+
 size_t mte_unit(enum mte_backing backing)
 {
+	size_t size, next;
+
 	switch (backing) {
 	case MTE_THP:
+		return MTE_BLOCK;
 	case MTE_HUGETLB:
 	case MTE_SHARED_HUGETLB:
-		return MTE_BLOCK;
-	case MTE_HUGETLB_64K:
-		return MTE_CONT_BLOCK;
+		/* The largest that is not too large */
+		for (size = 0; (next = mte_hugetlb_size(size)); size = next)
+			if (next > MTE_BLOCK)
+				break;
+		return size ? size : MTE_BLOCK;
+	case MTE_HUGETLB_CONT:
+		size = mte_hugetlb_size(0);
+		return size ? size : MTE_BLOCK;
 	default:
 		return MTE_PAGE;
 	}
@@ -642,7 +711,7 @@ static void set_huge_pages(enum mte_backing backing, unsigned long pages)
 	unsigned long kib = mte_unit(backing) / 1024;
 	char pool[80];
 
-	snprintf(pool, sizeof(pool), HUGEPAGE_POOL, kib);
+	snprintf(pool, sizeof(pool), HUGEPAGES "hugepages-%lukB/nr_hugepages", kib);
 	/*
 	 * Pages fresh from the buddy allocator only: what the pool hands on
 	 * from owner to owner is a property of its own.
@@ -659,7 +728,7 @@ static void set_huge_pages(enum mte_backing backing, unsigned long pages)
 
 static bool is_hugetlb(enum mte_backing backing)
 {
-	return backing == MTE_HUGETLB || backing == MTE_HUGETLB_64K ||
+	return backing == MTE_HUGETLB || backing == MTE_HUGETLB_CONT ||
 	       backing == MTE_SHARED_HUGETLB;
 }
 
@@ -669,18 +738,30 @@ void mte_vm_spare_huge_pages(struct mte_vm *m)
 		set_huge_pages(m->backing, 2 * m->size / mte_unit(m->backing));
 }
 
-static bool thp_is_off(void)
+/* Have transparent huge pages of MTE_BLOCK for those who ask for them. */
+static void need_thp(void)
 {
-	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
-	char text[64] = "";
-	bool off = false;
+	size_t pmd = read_number(THP "hpage_pmd_size");
+	char text[80];
 
-	if (f) {
-		off = fgets(text, sizeof(text), f) && strstr(text, "[never]");
-		fclose(f);
+	if (pmd <= MTE_BLOCK) {
+		read_text(THP "enabled", text, sizeof(text));
+		if (!strcmp(text, "never"))
+			mte_skip("transparent huge pages are switched off");
+		return;
 	}
+	snprintf(text, sizeof(text), THP "hugepages-%zukB/enabled", MTE_BLOCK / 1024);
+	if (access(text, F_OK))
+		mte_skip("transparent huge pages are of %zu MiB only", pmd >> 20);
+	set_tunable(text, "madvise");
+}
 
-	return off;
+/* How much free memory the kernel keeps for itself, and some more */
+static size_t memory_reserve(void)
+{
+	size_t kept = 2 * 1024 * read_number("/proc/sys/vm/min_free_kbytes");
+
+	return kept > MEMORY_RESERVE ? kept : MEMORY_RESERVE;
 }
 
 /*
@@ -695,7 +776,7 @@ static void use_up_unmovable_memory(void)
 	char *zeros = calloc(1, size);
 
 	/* Not the last memory of the machine */
-	for (; mib && mte_free_memory() > MEMORY_RESERVE; mib--)
+	for (; mib && mte_free_memory() > memory_reserve(); mib--)
 		if (write(fd, zeros, size) < 0)
 			mte_skip("no memory for a file: %s", strerror(errno));
 	free(zeros);
@@ -710,8 +791,8 @@ static void *map_backing(enum mte_backing backing, size_t size)
 	switch (backing) {
 	case MTE_ANON:
 	case MTE_THP:
-		if (backing == MTE_THP && thp_is_off())
-			mte_skip("transparent huge pages are switched off");
+		if (backing == MTE_THP)
+			need_thp();
 		mem = map_aligned(size, flags, -1);
 		if (mem != MAP_FAILED &&
 		    madvise(mem, size, backing == MTE_THP ?
@@ -730,7 +811,7 @@ static void *map_backing(enum mte_backing backing, size_t size)
 		close(fd);
 		return mem;
 	case MTE_HUGETLB:
-	case MTE_HUGETLB_64K:
+	case MTE_HUGETLB_CONT:
 		set_huge_pages(backing, size / mte_unit(backing));
 		flags |= MAP_HUGETLB |
 			 __builtin_ctzl(mte_unit(backing)) << MAP_HUGE_SHIFT;
@@ -777,19 +858,15 @@ static void add_memory(struct mte_vm *m, enum mte_backing backing, size_t size,
 	m->hva = mem + offset;
 
 	err = mte_vm_set_slot(m, MTE_REGION_SLOT, 0, MTE_REGION_IPA, size, m->hva);
-	if (err == -EINVAL && backing == MTE_MEMFD)
-		mte_skip("the kernel refuses shared memory in an MTE VM");
-	if (err == -EINVAL && backing == MTE_SHARED_HUGETLB)
-		mte_skip("the kernel refuses shared hugetlb memory in an MTE VM");
-	if (err == -EINVAL && is_hugetlb(backing))
-		mte_skip("the kernel refuses hugetlb memory in an MTE VM");
-	if (err == -EINVAL && backing == MTE_PRIVATE_FILE)
-		mte_skip("the kernel refuses private file mappings in an MTE VM");
+	/* Whether it is right to do so is for mte_memory_types_test to say. */
+	if (err == -EINVAL && backing != MTE_ANON)
+		mte_skip("the kernel refuses %s memory in an MTE VM",
+			 mte_backing_name(backing));
 	if (err)
 		mte_die("cannot add %s memory: %s", mte_backing_name(backing),
 			strerror(-err));
 
-	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += MTE_PAGE)
+	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += m->vm->page_size)
 		virt_pg_map(m->vm, ipa, ipa);
 }
 
@@ -962,6 +1039,13 @@ bool mte_expect_guest_sees(struct mte_vm *m, u64 ipa, size_t length,
 			  when, (unsigned long)bad, length / MTE_GRANULE);
 }
 
+void mte_expect_tags(struct mte_vm *m, u64 ipa, size_t length, u64 pattern,
+		     const char *when)
+{
+	mte_expect_ioctl_reads(m, ipa, length, pattern, when);
+	mte_expect_guest_sees(m, ipa, length, pattern, when);
+}
+
 /* A new mapping of @size bytes of memory with the tag MTE_STALE throughout */
 static void *map_stale(size_t size, int advice)
 {
@@ -1044,6 +1128,65 @@ static size_t cgroup_room(void)
 	return room;
 }
 
+/*
+ * The pagemap's entries for some pages. What is not there, or not for us to see, has
+ * no page frame.
+ */
+static void read_pagemap(const void *addr, size_t pages, u64 *entries)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	size_t size = pages * sizeof(*entries);
+
+	if (fd < 0 || pread(fd, entries, size, (uintptr_t)addr / MTE_PAGE *
+			    sizeof(*entries)) != (ssize_t)size)
+		mte_skip("cannot read the pagemap: %s", strerror(errno));
+	close(fd);
+}
+
+static u64 frame_of(u64 entry)
+{
+	return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_PFN : 0;
+}
+
+static u64 *remembered;
+static size_t nr_remembered;
+
+void mte_remember_frames(const void *addr, size_t size)
+{
+	size_t pages = size / MTE_PAGE;
+
+	remembered = realloc(remembered, (nr_remembered + pages) * sizeof(u64));
+	read_pagemap(addr, pages, remembered + nr_remembered);
+	nr_remembered += pages;
+}
+
+static int compare_frames(const void *a, const void *b)
+{
+	u64 x = frame_of(*(const u64 *)a), y = frame_of(*(const u64 *)b);
+
+	return x < y ? -1 : x > y;
+}
+
+size_t mte_remembered_frames(const void *addr, size_t size)
+{
+	size_t i, count = 0, pages = size / MTE_PAGE;
+	u64 *entries = calloc(pages, sizeof(*entries));
+
+	read_pagemap(addr, pages, entries);
+	for (i = 0; i < pages; i++)
+		if (entries[i] & PAGEMAP_PRESENT && !frame_of(entries[i]))
+			mte_skip(FRAMES_HIDDEN);
+	/* There are fewer of them. */
+	qsort(entries, pages, sizeof(*entries), compare_frames);
+	for (i = 0; i < nr_remembered; i++)
+		count += frame_of(remembered[i]) &&
+			 bsearch(&remembered[i], entries, pages, sizeof(*entries),
+				 compare_frames);
+	free(entries);
+
+	return count;
+}
+
 /* How much memory may be dirtied in all */
 static size_t memory_budget(void)
 {
@@ -1057,9 +1200,18 @@ static size_t memory_budget(void)
 	return size;
 }
 
+void mte_need_memory(size_t size)
+{
+	size_t budget = memory_budget();
+
+	if (budget < size + memory_reserve())
+		mte_skip("only %zu MiB of memory to be had", budget >> 20);
+}
+
 void mte_dirty_free_memory(void)
 {
-	size_t huge = 16UL << 20, base = 16UL << 20, budget = memory_budget();
+	size_t huge = 8 * MTE_BLOCK, base = 8 * MTE_BLOCK;
+	size_t budget = memory_budget(), reserve = memory_reserve();
 	void *huge_mem, *base_mem;
 
 	/*
@@ -1070,15 +1222,19 @@ void mte_dirty_free_memory(void)
 	 * itself, which is slow, but frees it the way that the case gets it.
 	 */
 	if (!verdict->memory_dirty) {
-		if (budget < huge + base + MEMORY_RESERVE)
-			mte_skip("only %zu MiB of memory to be had", budget >> 20);
+		mte_need_memory(huge + base);
 		if (!verdict->runs)
 			huge = budget / 8 * 7 & ~(MTE_BLOCK - 1);
-		if (budget > huge + base + MEMORY_RESERVE)
-			base = budget - huge - MEMORY_RESERVE;
+		if (budget > huge + base + reserve)
+			base = budget - huge - reserve;
 	}
 	huge_mem = map_stale(huge, MADV_HUGEPAGE);
 	base_mem = map_stale(base, MADV_NOHUGEPAGE);
+	if (!race_window_loaded()) {
+		nr_remembered = 0;
+		mte_remember_frames(huge_mem, huge);
+		mte_remember_frames(base_mem, base);
+	}
 
 	munmap(base_mem, base);
 	munmap(huge_mem, huge);
@@ -1087,7 +1243,7 @@ void mte_dirty_free_memory(void)
 
 void mte_tag_program_memory(struct mte_vm *m)
 {
-	size_t length = 32UL << 20;
+	size_t length = MAX_PROGRAM;
 	u8 *zeros = calloc(1, length / MTE_GRANULE);
 
 	/* Slot 0 starts at IPA 0 and is smaller: the copy ends behind it. */
@@ -1149,6 +1305,11 @@ static bool is_huge(struct mte_vm *m)
 	char line[512];
 	FILE *f;
 
+	/* Only those that a PMD maps are counted. */
+	if (read_number(THP "hpage_pmd_size") > MTE_BLOCK)
+		return mte_in_huge_page(m->hva) &&
+		       mte_pfn(m->hva + MTE_BLOCK - MTE_PAGE) - mte_pfn(m->hva) ==
+		       MTE_BLOCK / MTE_PAGE - 1;
 	f = fopen("/proc/self/smaps", "r");
 	if (!f)
 		return false;
@@ -1170,39 +1331,30 @@ void mte_need_huge_page(struct mte_vm *m)
 		mte_run_again("no transparent huge page to be had");
 }
 
-/* An entry of a file that has one of 64 bits for each page; 0 if it has not */
-static u64 page_entry(const char *path, u64 page)
-{
-	int fd = open(path, O_RDONLY);
-	u64 entry = 0;
-
-	if (fd < 0)
-		mte_skip("cannot open %s: %s", path, strerror(errno));
-	if (pread(fd, &entry, sizeof(entry), page * sizeof(entry)) !=
-	    sizeof(entry))
-		entry = 0;
-	close(fd);
-
-	return entry;
-}
-
 u64 mte_pfn(const void *addr)
 {
-	u64 entry = page_entry("/proc/self/pagemap", (uintptr_t)addr / MTE_PAGE);
+	u64 entry;
 
-	if (!(entry & PAGEMAP_PRESENT))
-		return 0;
-	if (!(entry & PAGEMAP_PFN))
-		mte_skip("page frame numbers are hidden without CAP_SYS_ADMIN");
+	read_pagemap(addr, 1, &entry);
+	if (entry & PAGEMAP_PRESENT && !frame_of(entry))
+		mte_skip(FRAMES_HIDDEN);
 
-	return entry & PAGEMAP_PFN;
+	return frame_of(entry);
 }
 
 static u64 page_flags(const void *addr)
 {
-	u64 pfn = mte_pfn(addr);
+	int fd = open("/proc/kpageflags", O_RDONLY);
+	u64 pfn = mte_pfn(addr), flags = 0;
 
-	return pfn ? page_entry("/proc/kpageflags", pfn) : 0;
+	if (fd < 0)
+		mte_skip("cannot open kpageflags: %s", strerror(errno));
+	if (!pfn || pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) !=
+	    sizeof(flags))
+		flags = 0;
+	close(fd);
+
+	return flags;
 }
 
 bool mte_in_huge_page(const void *addr)
@@ -1285,37 +1437,37 @@ void mte_begin_counting_stale_pages(void)
 		mte_die("cannot probe mte_clear_page_tags()");
 }
 
-void mte_end_counting_stale_pages(void)
+void mte_end_counting_stale_pages(struct mte_vm *m)
 {
-	unsigned long stale, hits;
+	unsigned long stale, of;
 
-	if (!race_window_loaded()) {
-		ksft_print_msg("race_window.ko is not loaded: were there stale tags to see?\n");
+	if (race_window_loaded()) {
+		of = race_window_hits();
+		stale = race_window_stale();
+		race_window_disarm();
+	} else if (!verdict->failed) {
+		of = m->size / MTE_PAGE;
+		stale = mte_remembered_frames(m->hva, m->size);
+	} else {
 		return;
 	}
-
-	hits = race_window_hits();
-	stale = race_window_stale();
-	race_window_disarm();
-	ksft_print_msg("%lu of %lu pages had stale tags to clear\n", stale,
-		       hits);
+	ksft_print_msg("%lu of %lu pages had stale tags to clear\n", stale, of);
 	if (!stale && !verdict->failed)
 		mte_run_again("evidence void: no page had stale tags");
 }
 
 static int kernel_log = -1;
 
-void mte_begin_watching_for_warnings(void)
+void mte_begin_watching_log(bool once)
 {
 	kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	if (kernel_log < 0 || lseek(kernel_log, 0, SEEK_END) < 0)
 		mte_skip("cannot read the kernel's log: %s", strerror(errno));
-	/* Most are printed once only. */
-	if (!write_number("/sys/kernel/debug/clear_warn_once", 1))
+	if (once && !write_number("/sys/kernel/debug/clear_warn_once", 1))
 		mte_skip("no clear_warn_once in debugfs");
 }
 
-void mte_end_watching_for_warnings(void)
+void mte_end_watching_log(const char *what)
 {
 	char record[1024], *text;
 	ssize_t length;
@@ -1329,12 +1481,58 @@ void mte_end_watching_for_warnings(void)
 			break;
 		record[length] = '\0';
 		text = strchr(record, ';');
-		if (text && !strncmp(text, ";WARNING: ", 10)) {
+		if (text && !strncmp(text + 1, what, strlen(what))) {
 			text[strcspn(text, "\n")] = '\0';
 			mte_expect(false, "the kernel's log: %s", text + 1);
 		}
 	}
 	close(kernel_log);
+}
+
+/*
+ * Pages that are late
+ */
+
+int mte_open_userfaultfd(void *addr, size_t size)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range = { (uintptr_t)addr, size },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		mte_skip("no userfaultfd: %s", strerror(errno));
+	if (ioctl(uffd, UFFDIO_REGISTER, &range))
+		mte_die("UFFDIO_REGISTER: %s", strerror(errno));
+
+	return uffd;
+}
+
+void *mte_await_userfault(int uffd, int timeout_ms)
+{
+	struct pollfd pollfd = { .fd = uffd, .events = POLLIN };
+	struct uffd_msg msg;
+
+	if (poll(&pollfd, 1, timeout_ms) != 1 ||
+	    read(uffd, &msg, sizeof(msg)) != sizeof(msg) ||
+	    msg.event != UFFD_EVENT_PAGEFAULT)
+		return NULL;
+
+	return (void *)(msg.arg.pagefault.address & ~(MTE_PAGE - 1));
+}
+
+void mte_serve_page(int uffd, void *page, const void *content)
+{
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)page,
+		.src = (uintptr_t)content,
+		.len = MTE_PAGE,
+	};
+
+	if (ioctl(uffd, UFFDIO_COPY, &copy) && errno != EEXIST)
+		mte_die("UFFDIO_COPY: %s", strerror(errno));
 }
 
 u8 *mte_alloc_before_fault(size_t size)
@@ -1410,25 +1608,6 @@ void mte_helper_end(struct mte_helper *h)
 }
 
 /*
- * Race windows
- */
-
-bool race_window_wait_open(unsigned long hits, unsigned int timeout_ms)
-{
-	struct timespec now, start;
-
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	for (;;) {
-		if (race_window_hits() > hits)
-			return race_window_is_open();
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if ((now.tv_sec - start.tv_sec) * 1000 +
-		    (now.tv_nsec - start.tv_nsec) / 1000000 > timeout_ms)
-			return false;
-	}
-}
-
-/*
  * The API itself, and guests that are stopped half-way
  */
 
@@ -1446,8 +1625,32 @@ long mte_vcpu_ioctl(struct mte_vm *m, unsigned long cmd, void *arg)
 	return ret == -1 ? -errno : ret;
 }
 
-long mte_vm_set_slot(struct mte_vm *m, unsigned int slot, unsigned int flags,
-		     u64 ipa, size_t size, void *mem)
+int mte_create_bare_vm(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR);
+	int vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
+
+	if (vm < 0)
+		mte_die("no VM: %s", strerror(errno));
+	close(kvm);
+
+	return vm;
+}
+
+int mte_enable(int vm)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
+
+	return ioctl(vm, KVM_ENABLE_CAP, &cap) ? errno : 0;
+}
+
+const char *mte_verdict(int error)
+{
+	return error ? strerror(error) : "accepted";
+}
+
+int mte_set_slot(int vm, unsigned int slot, unsigned int flags, u64 ipa, void *mem,
+		 size_t size)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = slot,
@@ -1457,7 +1660,13 @@ long mte_vm_set_slot(struct mte_vm *m, unsigned int slot, unsigned int flags,
 		.userspace_addr = (uintptr_t)mem,
 	};
 
-	return mte_vm_ioctl(m, KVM_SET_USER_MEMORY_REGION, &region);
+	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) ? errno : 0;
+}
+
+long mte_vm_set_slot(struct mte_vm *m, unsigned int slot, unsigned int flags,
+		     u64 ipa, size_t size, void *mem)
+{
+	return -mte_set_slot(m->vm->fd, slot, flags, ipa, mem, size);
 }
 
 long mte_vm_add_mapping(struct mte_vm *m, void *mem, size_t size)
@@ -1472,7 +1681,7 @@ long mte_vm_add_mapping(struct mte_vm *m, void *mem, size_t size)
 	m->backing = MTE_OWN;
 	m->hva = mem;
 	m->size = size;
-	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += MTE_PAGE)
+	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += m->vm->page_size)
 		virt_pg_map(m->vm, ipa, ipa);
 
 	return 0;
@@ -1480,7 +1689,7 @@ long mte_vm_add_mapping(struct mte_vm *m, void *mem, size_t size)
 
 void *mte_vm_program_memory(struct mte_vm *m, size_t *size)
 {
-	size_t room = 32UL << 20;
+	size_t room = MAX_PROGRAM;
 	u8 *tags = malloc(room / MTE_GRANULE);
 	long ret = mte_read_tags(m, 0, tags, room);
 

@@ -45,4 +45,8 @@ struct kvm_userspace_memory_region2 {
 #define GUEST_MEMFD_FLAG_INIT_SHARED	0x2ULL
 #endif
 
+/* As in Documentation/virt/kvm/api.rst of this tree */
+#define MTE_ABI_PRIVATE_FILE		1
+#define MTE_ABI_LOGS_WRITES		1
+
 #endif /* SELFTEST_KVM_MTE_UAPI_BACKPORT_H */

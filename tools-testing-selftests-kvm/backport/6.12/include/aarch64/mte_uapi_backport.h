@@ -14,4 +14,7 @@
 #define GUEST_MEMFD_FLAG_INIT_SHARED	0x2ULL
 #endif
 
+/* As in Documentation/virt/kvm/api.rst of this tree */
+#define MTE_ABI_HUGETLB			0
+
 #endif /* SELFTEST_KVM_MTE_UAPI_BACKPORT_H */
