@@ -16,6 +16,8 @@
 #include <sys/mman.h>
 #include <sys/utsname.h>
 
+#include "mte_zram.h"
+
 #ifndef PROT_MTE
 #define PROT_MTE	0x20
 #endif
@@ -120,63 +122,6 @@ static inline bool kernel_is_from(unsigned int major, unsigned int minor)
 	uname(&name);
 	sscanf(name.release, "%u.%u", &a, &b);
 	return a > major || (a == major && b >= minor);
-}
-
-static inline bool write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	close(fd);
-	return ok;
-}
-
-/* What a file of sysfs says; of several words the one in brackets */
-static inline bool read_text(const char *path, char *text, size_t size)
-{
-	FILE *f = fopen(path, "re");
-	char line[256], *start, *end;
-
-	if (!f)
-		return false;
-	if (!fgets(line, sizeof(line), f))
-		line[0] = '\0';
-	fclose(f);
-	start = strchr(line, '[');
-	start = start ? start + 1 : line;
-	end = start + strcspn(start, start == line ? "\n" : "]");
-	snprintf(text, size, "%.*s", (int)(end - start), start);
-	return true;
-}
-
-/* Settings of the machine that were changed, and what they were */
-static struct setting {
-	const char *path;
-	char old[64];
-} settings[8];
-static unsigned int nr_settings;
-
-static inline bool change_setting(const char *path, const char *text)
-{
-	struct setting *s = &settings[nr_settings];
-
-	if (nr_settings == ARRAY_SIZE(settings) || !read_text(path, s->old, sizeof(s->old)))
-		return false;
-	s->path = path;
-	if (strcmp(s->old, text) && !write_text(path, text))
-		return false;
-	nr_settings++;
-	return true;
-}
-
-static inline void restore_settings(void)
-{
-	while (nr_settings--)
-		write_text(settings[nr_settings].path, settings[nr_settings].old);
-	nr_settings = 0;
 }
 
 #endif /* _MTE_STRESS_H */

@@ -35,7 +35,6 @@
 
 #include "mte_stress.h"
 #include "mte_vm.h"
-#include "mte_zram.h"
 
 /* What the C library may not know */
 #define ADVICE_COLD		20
@@ -1286,18 +1285,19 @@ static void work(struct worker_result *w, u64 first, const char *steps, double s
 	exit(0);
 }
 
+static struct settings settings;
+
 static void prepare(void)
 {
 	enum kind kind;
-	char text[32];
 
-	change_setting("/proc/sys/vm/overcommit_memory", "1");
-	change_setting(THP_SETTINGS "enabled", "madvise");
-	change_setting(THP_SETTINGS "shmem_enabled", "advise");
-	change_setting(HUGETLB_POOL, "32");
-	change_setting(KSM_SETTINGS "sleep_millisecs", "20");
-	change_setting(KSM_SETTINGS "pages_to_scan", "2000");
-	change_setting(KSM_SETTINGS "run", "1");
+	change_setting(&settings, "/proc/sys/vm/overcommit_memory", "1");
+	change_setting(&settings, THP_SETTINGS "enabled", "madvise");
+	change_setting(&settings, THP_SETTINGS "shmem_enabled", "advise");
+	change_setting(&settings, HUGETLB_POOL, "32");
+	change_setting(&settings, KSM_SETTINGS "sleep_millisecs", "20");
+	change_setting(&settings, KSM_SETTINGS "pages_to_scan", "2000");
+	change_setting(&settings, KSM_SETTINGS "run", "1");
 	swap_id = zram_add(SWAP_BYTES);
 	if (swap_id >= 0 && !zram_swap_on(swap_id, SWAP_BYTES)) {
 		zram_remove(swap_id);
@@ -1308,8 +1308,8 @@ static void prepare(void)
 		struct area a = {};
 
 		if ((kind == THP || kind == MEMFD_THP) &&
-		    (!read_text(THP_SETTINGS "hpage_pmd_size", text, sizeof(text)) ||
-		     strtoul(text, NULL, 10) > HUGE))
+		    (read_number(THP_SETTINGS "hpage_pmd_size") <= 0 ||
+		     (u64)read_number(THP_SETTINGS "hpage_pmd_size") > HUGE))
 			continue;
 		if (left_out && strstr(left_out, kind_names[kind]))
 			continue;
@@ -1331,7 +1331,7 @@ static void clean_up(void)
 		zram_remove(swap_id);
 	if (device_id >= 0)
 		zram_remove(device_id);
-	restore_settings();
+	restore_settings(&settings);
 }
 
 static pid_t workers[WORKERS];
