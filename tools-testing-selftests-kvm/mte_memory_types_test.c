@@ -1045,6 +1045,30 @@ static void hugetlb_passes_no_tags_on(const struct mte_case *c)
 		   sizeof(tags));
 }
 
+/*
+ * The page that a VMM and KVM share for a vCPU. In a private mapping nothing but
+ * its file tells it from other memory.
+ */
+static void slot_of_vcpu_refused(const struct mte_case *c)
+{
+	int vcpu = ioctl(create_bare_vm(), KVM_CREATE_VCPU, 0UL);
+	int vm = create_bare_vm(), err;
+	void *run;
+
+	run = mmap(NULL, MTE_PAGE, PROT_READ, MAP_PRIVATE, vcpu, 0);
+	if (run == MAP_FAILED)
+		mte_die("cannot map a vCPU: %s", strerror(errno));
+	err = set_slot(vm, 0, IPA, run, MTE_PAGE);
+	if (err)
+		mte_die("no slot even without MTE: %s", strerror(err));
+	set_slot(vm, 0, IPA, run, 0);
+
+	if (enable_mte(vm))
+		mte_die("cannot enable KVM_CAP_ARM_MTE");
+	err = set_slot(vm, 0, IPA, run, MTE_PAGE);
+	mte_expect(err == EINVAL, "the slot: %s", verdict_of(err));
+}
+
 static const struct mte_case cases[] = {
 	{ "slot_of_anon_is_accepted", slot_accepted, MTE_ON_OWN, ANON },
 	{ "slot_of_shared_memfd_is_accepted",
@@ -1171,6 +1195,7 @@ static const struct mte_case cases[] = {
 
 	{ "hugetlb_pool_passes_no_tags_on",
 	  hugetlb_passes_no_tags_on, MTE_ON_OWN },
+	{ "slot_of_vcpu_is_refused", slot_of_vcpu_refused, MTE_ON_OWN },
 };
 
 int main(void)
