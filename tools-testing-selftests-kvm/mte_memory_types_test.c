@@ -929,6 +929,30 @@ static void hugetlb_passes_no_tags_on(const struct mte_case *c)
 	mte_expect(!seen, "the next VM's memory has %zu tags of %zu", seen, nr);
 }
 
+/*
+ * The page that a VMM and KVM share for a vCPU. In a private mapping nothing but
+ * its file tells it from other memory.
+ */
+static void slot_of_vcpu_refused(const struct mte_case *c)
+{
+	int vcpu = ioctl(create_bare_vm(), KVM_CREATE_VCPU, 0UL);
+	int vm = create_bare_vm(), err;
+	void *run;
+
+	run = mmap(NULL, MTE_PAGE, PROT_READ, MAP_PRIVATE, vcpu, 0);
+	if (run == MAP_FAILED)
+		mte_die("cannot map a vCPU: %s", strerror(errno));
+	err = set_slot(vm, 0, IPA, run, MTE_PAGE);
+	if (err)
+		mte_die("no slot even without MTE: %s", strerror(err));
+	set_slot(vm, 0, IPA, run, 0);
+
+	if (enable_mte(vm))
+		mte_die("cannot enable KVM_CAP_ARM_MTE");
+	err = set_slot(vm, 0, IPA, run, MTE_PAGE);
+	mte_expect(err == EINVAL, "the slot: %s", verdict_of(err));
+}
+
 #define HUGETLB		MTE_IF(MTE_ABI_HUGETLB, MTE_ON_OWN)
 #define NO_HUGETLB	MTE_IF(!MTE_ABI_HUGETLB, MTE_ON_OWN)
 #define FILES		MTE_IF(MTE_ABI_PRIVATE_FILE, MTE_ON_OWN)
@@ -1060,6 +1084,7 @@ static const struct mte_case cases[] = {
 
 	{ "hugetlb_pool_passes_no_tags_on",
 	  hugetlb_passes_no_tags_on, MTE_ON_OWN },
+	{ "slot_of_vcpu_is_refused", slot_of_vcpu_refused, MTE_ON_OWN },
 };
 
 int main(void)
