@@ -64,7 +64,7 @@ bases() {
 }
 
 # cfg BASE KEY: all values of a key, one a line; nothing where it is not set.  What is
-# expected of a base (bug, skip, stricter, goal) is in scripts/expect/BASE.
+# expected of a base (bug, skip, goal) is in scripts/expect/BASE.
 cfg() {
 	git config -f "$CFG" --get-all "base.$1.$2" || true
 	if [ -e "$TOP/scripts/expect/$1" ]; then
@@ -264,7 +264,7 @@ special_vm() {
 		# Without the kernel's part it says so in any VM.
 		case " $(cfg "$1" noconfig) " in *' LIVEUPDATE '*) ;; *) echo --live-update ;; esac
 		;;
-	mte_dax_test) echo --dax ;;
+	mte_dax_test) [ -n "$(cfg "$1" nodax)" ] || echo --dax ;;
 	esac
 }
 
