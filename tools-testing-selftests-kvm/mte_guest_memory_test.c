@@ -309,8 +309,8 @@ static void split_by_unmap(const struct mte_case *c, struct mte_vm *m)
 	/* A page may be in use for a moment. */
 	for (tries = 0; tries < 100; tries++) {
 		/* Kernels without ranges split all huge pages of the machine. */
-		if (pwrite(fd, range, strlen(range), 0) < 0 &&
-		    (errno != EINVAL || pwrite(fd, "1", 1, 0) != 1))
+		if (write(fd, range, strlen(range)) < 0 &&
+		    (errno != EINVAL || write(fd, "1", 1) != 1))
 			mte_die("cannot split huge pages: %s", strerror(errno));
 		if (!mte_in_huge_page(page_at(m, 1)))
 			break;
