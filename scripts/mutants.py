@@ -27,10 +27,11 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 TOP = Path(__file__).resolve().parent.parent
 SKIP = re.compile(r"/hyp/|\.S$|page-flags\.h$|/uapi/|/abi/")
-NEVER = re.compile(r"^(\w*unlock\w*|\w*[^y]_lock|\w*WARN\w*|BUILD_BUG\w*|VM_\w*|"
-                   r"preempt_\w+|EXPORT_\w+|DEFINE_\w+|module_\w+|lockdep_\w+|might_sleep\w*|cond_resched|"
-                   r"kfree|kvfree|pr_\w+|va_end|guard|scoped_\w+|return|sizeof|asm|"
-                   r"TEST_\w+|CLASS|kunmap_local|__\w*attribute\w*)$")
+NEVER = re.compile(
+    r"^(\w*unlock\w*|\w*[^y]_lock|\w*WARN\w*|BUILD_BUG\w*|VM_\w*|preempt_\w+|EXPORT_\w+|"
+    r"DEFINE_\w+|module_\w+|lockdep_\w+|might_sleep\w*|cond_resched|kfree|kvfree|pr_\w+|"
+    r"va_end|guard|scoped_\w+|return|sizeof|asm|TEST_\w+|CLASS|kunmap_local|"
+    r"__\w*attribute\w*)$")
 HEADER = """
 #ifndef MTE_MUTANT
 #define MTE_MUTANT(n) (mte_mutant == (n))
