@@ -87,7 +87,7 @@ def blanked(text):
 
 def places(text, lines):
     """(function, rule, from, to) of all that can be changed in those lines"""
-    plain, start, function, number = blanked(text), 0, None, 0
+    plain, start, function, number, before = blanked(text), 0, None, 0, ";"
     for line in plain.splitlines(keepends=True):
         number += 1
         if match := re.match(r"[A-Za-z_][^=;#]*?(\w+)\(", line):
@@ -95,9 +95,12 @@ def places(text, lines):
         if line.startswith("#") or line.rstrip().endswith("\\"):
             start += len(line)
             continue
-        if number in lines and line.startswith("\t") and function:
-            code = line.strip()
-            at = start + line.index(code[0]) if code else start
+        code, last = line.strip(), before
+        before = code or before
+        # Where a statement begins
+        if number in lines and line.startswith("\t") and function and \
+                re.search(r"([;{}:)]|\belse)$", last):
+            at = start + (line.index(code[0]) if code else 0)
             if match := re.match(r"(?:\} )?(?:else )?if \(", code):
                 begin = at + match.end() - 1
                 yield function, "not", begin, end_of(plain, begin)
