@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Plant mutants in a kernel tree, all of them at once; a kernel parameter picks one.
 
-usage: scripts/mutants.py TREE FROM TO BASE
+usage: scripts/mutants.py TREE FROM TO BASE [NUMBER...]
 
 What the C code of TREE has by the commits FROM..TO is changed by rule, one place a mutant:
 
@@ -14,7 +14,8 @@ What the C code of TREE has by the commits FROM..TO is changed by rule, one plac
 
 and by hand, as scripts/expect/mutants has it (file, text, text instead).  The kernel does
 what it did unless it is booted with mte_mutant=NUMBER.  Prints "NUMBER ID FILE", a line each;
-an ID is function:rule:n, the nth such mutant of that function.
+an ID is function:rule:n, the nth such mutant of that function.  With numbers, only those
+are planted, and files without any stay as they are; without, none is, but all are printed.
 
 Not changed: assembly, the code of the nVHE hypervisor (it does not see the parameter),
 what takes or releases a lock (everything hangs), and what only warns.
@@ -43,6 +44,8 @@ extern int mte_mutant;
 """
 OWNER = "arch/arm64/kernel/mte.c"
 DEFINITION = """
+#include <linux/moduleparam.h>
+extern int mte_mutant;
 int mte_mutant __read_mostly;
 EXPORT_SYMBOL_GPL(mte_mutant);
 core_param(mte_mutant, mte_mutant, int, 0444);
@@ -147,10 +150,11 @@ def by_hand(base):
 
 
 def main():
-    if "--help" in sys.argv or "-h" in sys.argv or len(sys.argv) != 5:
+    if "--help" in sys.argv or "-h" in sys.argv or len(sys.argv) < 5:
         print(__doc__)
         return 0 if "--help" in sys.argv or "-h" in sys.argv else 2
-    tree, old, new, base = sys.argv[1:]
+    tree, old, new, base = sys.argv[1:5]
+    chosen = {int(number) for number in sys.argv[5:]}
     n, texts, listed = 0, {}, []
     for name, lines in sorted(added(tree, old, new).items()):
         text = (Path(tree) / name).read_text()
@@ -159,10 +163,12 @@ def main():
             n += 1
             seen[function, rule] = seen.get((function, rule), 0) + 1
             listed.append((n, f"{function}:{rule}:{seen[function, rule]}", name))
-            edits.append((begin, end, change(rule, n, text[begin:end])))
+            if n in chosen:
+                edits.append((begin, end, change(rule, n, text[begin:end])))
         for begin, end, instead in reversed(edits):
             text = text[:begin] + instead + text[end:]
-        texts[name] = text
+        if edits:
+            texts[name] = text
     for what, name, was, instead in by_hand(base):
         text = texts.get(name) or (Path(tree) / name).read_text()
         if text.count(was) != 1:
@@ -171,7 +177,8 @@ def main():
             return 1
         n += 1
         listed.append((n, f"hand:{what}", name))
-        texts[name] = text.replace(was, instead.replace("MUTANT", f"MTE_MUTANT({n})"))
+        if n in chosen:
+            texts[name] = text.replace(was, instead.replace("MUTANT", f"MTE_MUTANT({n})"))
     for name, text in texts.items():
         # Behind the SPDX line, and the guard of a header
         if name.endswith(".h"):
@@ -182,11 +189,9 @@ def main():
                 at = re.match(r"\s*/\*.*?\*/\n", text, re.S).end()
         text = text[:at] + HEADER + text[at:]
         (Path(tree) / name).write_text(text)
-    owner = Path(tree) / OWNER
-    owner.write_text(owner.read_text() + "\n#include <linux/moduleparam.h>\n" + DEFINITION)
-    if OWNER not in texts:
-        print("mutants.py: error: the series does not touch " + OWNER, file=sys.stderr)
-        return 1
+    if chosen:
+        owner = Path(tree) / OWNER
+        owner.write_text(owner.read_text() + DEFINITION)
     for entry in listed:
         print(*entry)
     return 0
