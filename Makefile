@@ -12,8 +12,8 @@ export IMAGE DEB MODULES CONFIG EXPECT
 unexport SECONDS
 
 .NOTPARALLEL:
-.PHONY: run compare bench vng vmm probe bundle stress image tree refresh litmus static bisect \
-	mbox export dist watch shell qemu test test-all clean help setup
+.PHONY: run compare bench vng vmm probe bundle stress image tree refresh litmus static mutate \
+	bisect mbox export dist watch shell qemu test test-all clean help setup
 
 run: image	## (default) build BASE with its series, boot it, run all tests
 	@scripts/run-tests $(BASE) $(VARIANT)
@@ -76,6 +76,9 @@ static: image	## all static checks of the patches, the tree and the kernel
 	@scripts/check/static --all $(BASE)
 	@scripts/cocci $(BASE) patched
 	@scripts/check/barriers $(BASE)
+
+mutate: image	## wrong lines planted in the series: do the tests notice? ONLY=glob SAMPLE=n
+	@scripts/mutate $(if $(ONLY),--only '$(ONLY)') $(if $(SAMPLE),--sample $(SAMPLE)) $(BASE)
 
 bisect: image	## build the kernel and run a smoke test after every patch
 	@scripts/bisect $(BASE)
