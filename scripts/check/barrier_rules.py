@@ -23,8 +23,8 @@ CALLS = {"publish": r"\bset_page_mte_tagged\(",
          "wait": r"\btry_page_mte_tagging\("}
 # The others are looked at in one place of the kernel.
 RULES = (*CALLS, "order", "pte", "dirty", "stage2")
-# KVM's writers of tags; kvm_(copy|write)_mte_tags() has callers that hold SRCU.
-WRITERS = r"(mte_write_page_tags|kvm_(copy|write)_mte_tags)"
+# KVM's writers of tags; all but the first have callers that hold SRCU.
+WRITERS = r"(mte_write_page_tags|kvm_(copy|write)_mte_tags|kvm_mte_access_memslot)"
 NOT_BUILT = {"arch/arm64/kernel/elfcore.c", "arch/arm64/kernel/hibernate.c",
              "arch/arm64/mm/mteswap.c"}
 
