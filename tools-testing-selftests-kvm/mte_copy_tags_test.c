@@ -450,7 +450,9 @@ static void read_only_slot(const struct mte_case *c)
 	u8 buffer[MTE_MAX_TAGS];
 	size_t i, bad = 0;
 
-	mte_vm_add_read_only_alias(m, MTE_PAGE);
+	if (mte_set_slot(m->vm, MTE_OTHER_SLOT, KVM_MEM_READONLY, MTE_ALIAS_IPA, m->hva,
+			 MTE_PAGE))
+		mte_die("no read-only slot: %s", strerror(errno));
 
 	if (c->arg == WRITE) {
 		expect_refused(m, (struct kvm_arm_copy_mte_tags) {

@@ -10,8 +10,7 @@
  * and prove little.
  *
  * This is done for each kind of memory, which includes hugetlb pages that are
- * too big for the buddy allocator. A checking kernel stops to check after the
- * first report: they come last.
+ * too big for the buddy allocator.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,7 +35,8 @@ static void kernel_accesses(struct mte_vm *m)
 	struct iovec local = { .iov_base = data, .iov_len = SIZE };
 	ssize_t done;
 
-	mte_begin_watching_log(false);
+	if (mte_begin_watching_log(false))
+		mte_skip("a kernel stops to check its accesses at its first report");
 	memset(mem, 0x5a, SIZE);
 	mte_guest_set_pattern(m, IPA, SIZE, TAGS);
 

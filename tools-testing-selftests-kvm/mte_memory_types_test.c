@@ -40,7 +40,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <linux/kvm.h>
@@ -601,11 +600,12 @@ static void ram_as_device(const struct mte_case *c)
 	struct mte_stop stop;
 	char *ram;
 	u64 pfn = lock_page(PROT_READ | PROT_WRITE | PROT_MTE, &ram);
+	long ret;
 
 	mte_vmm_set_pattern(ram, IPA, MTE_PAGE, MTE_STALE);
-	mte_expect_return(mte_vm_add_mapping(m, map_physical(pfn * MTE_PAGE), MTE_PAGE),
-			  MTE_ABI_UNCACHED_RAM ? 0 : -EINVAL, "mapped as a device's");
-	if (MTE_ABI_UNCACHED_RAM) {
+	ret = mte_vm_add_mapping(m, map_physical(pfn * MTE_PAGE), MTE_PAGE);
+	mte_expect_return(ret, MTE_ABI_UNCACHED_RAM ? 0 : -EINVAL, "mapped as a device's");
+	if (!ret) {
 		stop = mte_guest_try(m, load_tag, IPA, 0, NULL);
 		if (mte_expect_stop(stop, 0, "mapped as a device's"))
 			mte_expect(!stop.value, "mapped as a device's: a tag of %#lx",

@@ -41,7 +41,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <unistd.h>
 #include <linux/kvm.h>
 
 #include "kselftest.h"
@@ -456,12 +455,12 @@ static void use_mte_in_vmm(void)
 static unsigned int wrong_tags_in_vmm(void)
 {
 	unsigned int i, wrong = 0;
-	u64 tagged;
+	register u64 tagged asm("x0");
 
 	for (i = 0; i < 16; i++) {
-		asm volatile(".arch	armv8.5-a+memtag\n"
-			     "irg	%0, %1"
-			     : "=r" (tagged) : "r" (0UL));
+		tagged = 0;
+		/* IRG x0, x0 */
+		asm volatile(".inst 0x9adf1000" : "+r" (tagged));
 		wrong += tagged >> 56 != 1;
 	}
 

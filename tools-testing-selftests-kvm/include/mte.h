@@ -68,7 +68,6 @@ struct mte_vm {
 	/* The VMM's own address for the test memory */
 	char *hva;
 	size_t size;
-	unsigned int slot_flags;
 };
 
 /*
@@ -157,8 +156,6 @@ void mte_vm_add_memory(struct mte_vm *m, enum mte_backing backing, size_t size);
 #define MTE_DIRTY		1
 #define MTE_TOUCHED		2
 struct mte_vm *mte_vm_create_on(enum mte_backing backing, size_t size, unsigned int flags);
-/* Map @size bytes of the test memory read-only in a second slot. */
-void mte_vm_add_read_only_alias(struct mte_vm *m, size_t size);
 /*
  * Added to a pattern: only every other run of 2^shift granules, from the first
  * or from the second one on, has the pattern's tags. The others have zeros.
@@ -248,7 +245,8 @@ u64 mte_vmm_mismatches(const void *addr, u64 ipa, size_t length, u64 pattern);
 int mte_open_file(size_t size);
 /* Free memory of the machine in bytes */
 size_t mte_free_memory(void);
-/* Skip the case unless it may have so much memory. */
+/* Whether the case may have so much memory; skip it if not. */
+bool mte_may_have(size_t size);
 void mte_need_memory(size_t size);
 /* @size readable and writable bytes that end at an inaccessible page. */
 u8 *mte_alloc_before_fault(size_t size);
@@ -264,11 +262,9 @@ void mte_vm_destroy(struct mte_vm *m);
  * its base pages are: nothing can be mapped in blocks.
  */
 void mte_vm_add_misaligned_memory(struct mte_vm *m, enum mte_backing backing, size_t size);
-/* Switch dirty logging of the test memory's slot. */
+/* Change the test memory's slot; no size deletes it. */
+void mte_vm_set_slot(struct mte_vm *m, unsigned int flags, size_t size);
 void mte_vm_log_dirty_pages(struct mte_vm *m, bool on);
-/* Delete the slot of the test memory, and make it again. */
-void mte_vm_delete_slot(struct mte_vm *m);
-void mte_vm_make_slot_again(struct mte_vm *m);
 
 /* The bytes that one page of this backing has. */
 size_t mte_unit(enum mte_backing backing);
@@ -290,8 +286,8 @@ void mte_swap_off(void);
 /* Swap out all of the VMM's range. */
 void mte_page_out(void *addr, size_t length);
 /*
- * Migrate the VMM's page, which costs the old page frame for good: skips the
- * case unless MTE_TEST_SOFT_OFFLINE is set in the environment.
+ * Migrate the VMM's page. Without CONFIG_HWPOISON_INJECT that costs the old page frame
+ * for good: skips the case unless MTE_TEST_SOFT_OFFLINE is set in the environment.
  */
 void mte_migrate_page(void *addr);
 
@@ -319,9 +315,9 @@ void mte_end_counting_stale_pages(struct mte_vm *m);
 /*
  * Lines that begin with @what, have @about in them, and are printed by the kernel
  * between the two fail the case. @once: also those that were printed before and are
- * only once.
+ * only once. The first one returns whether KASAN has reported something before.
  */
-void mte_begin_watching_log(bool once);
+bool mte_begin_watching_log(bool once);
 void mte_end_watching_log(const char *what, const char *about);
 /* Whether the kernel has this function */
 bool mte_kernel_has(const char *symbol);
@@ -444,22 +440,23 @@ static inline void mte_guest_report(u64 value)
 		     : "=&r" (doorbell) : "r" (value) : "memory");
 }
 
+/* STG and LDG, encoded: the library is for assemblers that do not know them, too. */
 static inline void mte_guest_store_tag(u64 addr, u64 tag)
 {
-	asm volatile(".arch	armv8.5-a+memtag\n"
-		     "stg	%0, [%1]"
-		     : : "r" (tag << 56), "r" (addr) : "memory");
+	register u64 x0 asm("x0") = tag << 56;
+	register u64 x1 asm("x1") = addr;
+
+	asm volatile(".inst 0xd9200820" : : "r" (x0), "r" (x1) : "memory");
 }
 
 static inline u64 mte_guest_load_tag(u64 addr)
 {
-	u64 tagged = 0;
+	register u64 x0 asm("x0") = 0;
+	register u64 x1 asm("x1") = addr;
 
-	asm volatile(".arch	armv8.5-a+memtag\n"
-		     "ldg	%0, [%1]"
-		     : "+r" (tagged) : "r" (addr) : "memory");
+	asm volatile(".inst 0xd9600020" : "+r" (x0) : "r" (x1) : "memory");
 
-	return (tagged >> 56) & 0xf;
+	return (x0 >> 56) & 0xf;
 }
 
 #endif /* SELFTEST_KVM_MTE_H */

@@ -26,8 +26,6 @@
 #include "kselftest.h"
 #include "mte.h"
 
-#define MTE_ALIAS_SLOT		2
-
 /* A case that takes longer hangs; emulated CPUs on a busy host are slow. */
 #define CASE_TIMEOUT_S		240
 
@@ -37,6 +35,8 @@
  */
 #define MEMORY_RESERVE		(48UL << 20)
 #define MEMORY_MAX		(4UL << 30)
+/* More than this is asked for before it is used. */
+#define MUCH_MEMORY		(16UL << 20)
 /* The largest huge page that the cases are to use many of */
 #define MAX_BLOCK		(32UL << 20)
 /* More than slot 0 has, of pages of 64 KiB, too */
@@ -51,6 +51,8 @@
 #define KPAGEFLAGS_ZERO_PAGE	BIT(24)
 #define KPAGEFLAGS_ARCH_2	BIT(41)
 
+/* Of CONFIG_HWPOISON_INJECT */
+#define UNPOISON		"/sys/kernel/debug/hwpoison/unpoison-pfn"
 #define HUGEPAGES		"/sys/kernel/mm/hugepages/"
 #define THP			"/sys/kernel/mm/transparent_hugepage/"
 
@@ -74,9 +76,6 @@
 /* The library maps all memory with attribute index 4. */
 #define MAIR_NORMAL_SHIFT	(4 * 8)
 #define MAIR_TAGGED		0xf0UL
-
-/* Tag instructions are no part of the base architecture. */
-#define MEMTAG	".arch armv8.5-a+memtag\n"
 
 size_t mte_page_size, mte_block_size;
 
@@ -374,8 +373,6 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	ksft_print_header();
-	/* What the library itself requires is missing before there is a plan, not later. */
-	kvm_vm_free(vm_create(1));
 	mte_page_size = getpagesize();
 	/* A table is a page full of entries of 8 bytes. */
 	mte_block_size = mte_page_size * (mte_page_size / 8);
@@ -384,6 +381,8 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 	for (i = 0; i < nr; i++)
 		on |= cases[i].on;
 	on = need_kvm_with_mte(on);
+	/* If the library misses something, it says so before there is a plan. */
+	kvm_vm_free(vm_create(1));
 	if (mte_unit(MTE_HUGETLB_CONT) == mte_unit(MTE_HUGETLB))
 		on &= ~BIT(MTE_HUGETLB_CONT);
 
@@ -725,22 +724,12 @@ static void *map_backing(enum mte_backing backing, size_t size)
 		return mem;
 	case MTE_HUGETLB:
 	case MTE_HUGETLB_CONT:
-		set_huge_pages(backing, size / mte_unit(backing));
-		flags |= MAP_HUGETLB |
-			 __builtin_ctzl(mte_unit(backing)) << MAP_HUGE_SHIFT;
-		return map_aligned(size, flags, -1);
 	case MTE_SHARED_HUGETLB:
 		set_huge_pages(backing, size / mte_unit(backing));
-		fd = syscall(__NR_memfd_create, "mte_test",
-			     MFD_CLOEXEC | MFD_HUGETLB |
-			     __builtin_ctzl(mte_unit(backing)) << MAP_HUGE_SHIFT);
-		if (fd < 0)
-			mte_skip("no memfd of hugetlb: %s", strerror(errno));
-		if (ftruncate(fd, size))
-			mte_die("ftruncate: %s", strerror(errno));
-		mem = map_aligned(size, MAP_SHARED, fd);
-		close(fd);
-		return mem;
+		flags = backing == MTE_SHARED_HUGETLB ? MAP_SHARED : MAP_PRIVATE;
+		flags |= MAP_ANONYMOUS | MAP_HUGETLB |
+			 __builtin_ctzl(mte_unit(backing)) << MAP_HUGE_SHIFT;
+		return map_aligned(size, flags, -1);
 	case MTE_PRIVATE_FILE:
 		use_up_unmovable_memory();
 		fd = mte_open_file(size);
@@ -758,6 +747,8 @@ static void add_memory(struct mte_vm *m, enum mte_backing backing, size_t size, 
 	char *mem;
 
 	size = (size + mask) & ~mask;
+	if (size > MUCH_MEMORY)
+		mte_need_memory(size);
 	mem = map_backing(backing, size + ((offset + mask) & ~mask));
 	if (mem == MAP_FAILED)
 		mte_skip("cannot map %zu KiB of %s memory: %s", size / 1024,
@@ -797,26 +788,15 @@ void mte_vm_add_misaligned_memory(struct mte_vm *m, enum mte_backing backing, si
 	add_memory(m, backing, size, MTE_PAGE);
 }
 
-static void change_slot(struct mte_vm *m, size_t size, const char *what)
+void mte_vm_set_slot(struct mte_vm *m, unsigned int flags, size_t size)
 {
-	if (mte_set_slot(m->vm, MTE_REGION_SLOT, m->slot_flags, MTE_REGION_IPA, m->hva, size))
-		mte_die("cannot %s: %s", what, strerror(errno));
+	if (mte_set_slot(m->vm, MTE_REGION_SLOT, flags, MTE_REGION_IPA, m->hva, size))
+		mte_die("cannot change the slot: %s", strerror(errno));
 }
 
 void mte_vm_log_dirty_pages(struct mte_vm *m, bool on)
 {
-	m->slot_flags = on ? KVM_MEM_LOG_DIRTY_PAGES : 0;
-	change_slot(m, m->size, "switch dirty logging");
-}
-
-void mte_vm_delete_slot(struct mte_vm *m)
-{
-	change_slot(m, 0, "delete the slot");
-}
-
-void mte_vm_make_slot_again(struct mte_vm *m)
-{
-	change_slot(m, m->size, "make the slot again");
+	mte_vm_set_slot(m, on ? KVM_MEM_LOG_DIRTY_PAGES : 0, m->size);
 }
 
 void mte_vm_destroy(struct mte_vm *m)
@@ -824,12 +804,6 @@ void mte_vm_destroy(struct mte_vm *m)
 	kvm_vm_free(m->vm);
 	munmap(m->hva, m->size);
 	free(m);
-}
-
-void mte_vm_add_read_only_alias(struct mte_vm *m, size_t size)
-{
-	if (mte_set_slot(m->vm, MTE_ALIAS_SLOT, KVM_MEM_READONLY, MTE_ALIAS_IPA, m->hva, size))
-		mte_die("no read-only slot: %s", strerror(errno));
 }
 
 void mte_fill_pattern(u8 *tags, size_t nr, u64 pattern)
@@ -960,16 +934,13 @@ static void *map_stale(size_t size, int advice)
 
 	/* DC GVA sets the tags of a whole block, where it is allowed. */
 	asm("mrs	%0, dczid_el0" : "=r" (dczid));
-	step = dczid & BIT(4) ? 2 * MTE_GRANULE : 4UL << (dczid & 0xf);
+	step = dczid & BIT(4) ? MTE_GRANULE : 4UL << (dczid & 0xf);
 
 	for (p = mem; p < mem + size; p += step) {
 		if (dczid & BIT(4))
-			asm volatile(MEMTAG
-				     "st2g	%0, [%1]"
-				     : : "r" (MTE_STALE << 56), "r" (p) : "memory");
+			mte_guest_store_tag((uintptr_t)p, MTE_STALE);
 		else
-			asm volatile(MEMTAG
-				     "dc	gva, %0"
+			asm volatile("sys #3, c7, c4, #3, %0"
 				     : : "r" ((uintptr_t)p | MTE_STALE << 56)
 				     : "memory");
 	}
@@ -1058,12 +1029,15 @@ static size_t memory_budget(void)
 	return size;
 }
 
+bool mte_may_have(size_t size)
+{
+	return memory_budget() >= size + memory_reserve();
+}
+
 void mte_need_memory(size_t size)
 {
-	size_t budget = memory_budget();
-
-	if (budget < size + memory_reserve())
-		mte_skip("only %zu MiB of memory to be had", budget >> 20);
+	if (!mte_may_have(size))
+		mte_skip("only %zu MiB of memory to be had", memory_budget() >> 20);
 }
 
 void mte_dirty_free_memory(void)
@@ -1265,10 +1239,11 @@ void mte_page_out(void *addr, size_t length)
 
 void mte_migrate_page(void *addr)
 {
+	bool undo = !access(UNPOISON, W_OK);
 	u64 pfn = mte_pfn(addr);
 	int tries, err = EBUSY;
 
-	if (!getenv("MTE_TEST_SOFT_OFFLINE"))
+	if (!undo && !getenv("MTE_TEST_SOFT_OFFLINE"))
 		mte_skip("costs memory for good; set MTE_TEST_SOFT_OFFLINE to run it");
 	/* A page may be in use for a moment. */
 	for (tries = 0; tries < 100 && (err == EBUSY || err == EAGAIN); tries++) {
@@ -1278,6 +1253,9 @@ void mte_migrate_page(void *addr)
 	}
 	if (err)
 		mte_run_again("MADV_SOFT_OFFLINE: %s", strerror(err));
+	if (undo && !write_number(UNPOISON, pfn))
+		mte_die("cannot have page frame %#lx back: %s", (unsigned long)pfn,
+			strerror(errno));
 	/* It need not be mapped again before it is needed. */
 	READ_ONCE(*(char *)addr);
 	if (mte_pfn(addr) == pfn)
@@ -1319,19 +1297,12 @@ void mte_end_counting_stale_pages(struct mte_vm *m)
 
 static int kernel_log = -1;
 
-void mte_begin_watching_log(bool once)
+/* The next line that begins with @what and has @about in it; NULL if there is none */
+static const char *next_line(const char *what, const char *about)
 {
-	kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
-	if (kernel_log < 0 || lseek(kernel_log, 0, SEEK_END) < 0)
-		mte_skip("cannot read the kernel's log: %s", strerror(errno));
-	if (once && !write_number("/sys/kernel/debug/clear_warn_once", 1))
-		mte_skip("no clear_warn_once in debugfs");
-}
-
-void mte_end_watching_log(const char *what, const char *about)
-{
-	char record[1024], *text;
+	static char record[1024];
 	ssize_t length;
+	char *text;
 
 	for (;;) {
 		length = read(kernel_log, record, sizeof(record) - 1);
@@ -1339,14 +1310,37 @@ void mte_end_watching_log(const char *what, const char *about)
 		if (length < 0 && errno == EPIPE)
 			continue;
 		if (length <= 0)
-			break;
+			return NULL;
 		record[length] = '\0';
 		text = strchr(record, ';');
 		if (text && !strncmp(text + 1, what, strlen(what)) && strstr(text, about)) {
 			text[strcspn(text, "\n")] = '\0';
-			mte_expect(false, "the kernel's log: %s", text + 1);
+			return text + 1;
 		}
 	}
+}
+
+bool mte_begin_watching_log(bool once)
+{
+	bool reported;
+
+	kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	if (kernel_log < 0)
+		mte_skip("cannot read the kernel's log: %s", strerror(errno));
+	reported = next_line("BUG: KASAN", "");
+	lseek(kernel_log, 0, SEEK_END);
+	if (once && !write_number("/sys/kernel/debug/clear_warn_once", 1))
+		mte_skip("no clear_warn_once in debugfs");
+
+	return reported;
+}
+
+void mte_end_watching_log(const char *what, const char *about)
+{
+	const char *line;
+
+	while ((line = next_line(what, about)))
+		mte_expect(false, "the kernel's log: %s", line);
 	close(kernel_log);
 }
 
@@ -1443,11 +1437,11 @@ void mte_serve_page(int uffd, void *page, const void *content)
 u8 *mte_alloc_before_fault(size_t size)
 {
 	size_t room = (size + MTE_PAGE - 1) & ~(MTE_PAGE - 1);
-	char *mem = mmap(NULL, room + MTE_PAGE, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *mem = kvm_mmap(room + MTE_PAGE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1);
 
-	if (mem == MAP_FAILED || mprotect(mem + room, MTE_PAGE, PROT_NONE))
-		mte_die("no memory for a buffer: %s", strerror(errno));
+	if (mprotect(mem + room, MTE_PAGE, PROT_NONE))
+		mte_die("mprotect: %s", strerror(errno));
 
 	return (u8 *)mem + room - size;
 }
