@@ -513,9 +513,9 @@ static void mprotect_beside_guest(const struct mte_case *c)
 		begin = now_ns();
 		mte_helper_go(&h);
 		mte_guest_set_pattern(m, ipa, length, pattern);
-		end = now_ns();
 		ok = mte_expect_guest_sees(m, ipa, length, pattern,
 					   "beside mprotect");
+		end = now_ns();
 		mte_helper_wait(&h);
 		if (h.ret)
 			mte_die("mprotect: %s", strerror(h.ret));

@@ -100,35 +100,19 @@ static void permission_fault_then_tags(const struct mte_case *c)
 	expect_tags(m, TAGS, "after migration of the block's last page");
 }
 
-static void touch_while_logging(const struct mte_case *c)
+/* arg: the memory is misaligned, or else pages are logged */
+static void single_pages(const struct mte_case *c)
 {
-	struct mte_vm *m = create_vm_on_dirty_memory(c);
+	struct mte_vm *m = mte_vm_create_on(c->backing, SIZE, MTE_DIRTY | MTE_TOUCHED | c->arg);
 
 	mte_begin_counting_stale_pages();
-	mte_vm_log_dirty_pages(m, true);
+	if (!c->arg)
+		mte_vm_log_dirty_pages(m, true);
 	mte_need_blocks(m, false);
 	expect_tags(m, MTE_ALL_ZERO, "single pages, loads");
 	mte_guest_store(m, IPA, SIZE);
 	mte_end_counting_stale_pages(m);
 	expect_tags(m, MTE_ALL_ZERO, "single pages, stores");
-}
-
-static void misaligned_slot(const struct mte_case *c)
-{
-	struct mte_vm *m;
-
-	mte_dirty_free_memory();
-	m = mte_vm_create(true);
-	mte_vm_add_misaligned_memory(m, c->backing, SIZE);
-	mte_vmm_touch(m, SIZE);
-	mte_need_huge_page(m);
-	mte_tag_program_memory(m);
-
-	mte_begin_counting_stale_pages();
-	mte_need_blocks(m, false);
-	mte_guest_store(m, IPA, MTE_PAGE);
-	expect_tags(m, MTE_ALL_ZERO, "misaligned slot");
-	mte_end_counting_stale_pages(m);
 }
 
 static void write_one_page(const struct mte_case *c)
@@ -242,8 +226,8 @@ static const struct mte_case cases[] = {
 	  permission_fault, MTE_ON_ALL_SIZES },
 	{ "block_made_by_permission_fault_keeps_tags",
 	  permission_fault_then_tags, MTE_ON_ALL_SIZES },
-	{ "touch_while_logging_shows_no_stale_tags", touch_while_logging, MTE_ON_ALL_SIZES },
-	{ "misaligned_slot_shows_no_stale_tags", misaligned_slot, MTE_ON_ALL_SIZES },
+	{ "touch_while_logging_shows_no_stale_tags", single_pages, MTE_ON_ALL_SIZES },
+	{ "misaligned_slot_shows_no_stale_tags", single_pages, MTE_ON_ALL_SIZES, MTE_MISALIGNED },
 	{ "write_of_one_page_shows_no_stale_tags_beside_it", write_one_page, MTE_ON_ALL_SIZES },
 	{ "ioctl_reads_untagged_memory_without_a_warning", read_without_tags, MTE_ON_ALL_SIZES },
 	{ "dirty_logging_on_and_off_keeps_tags", logging_on_and_off, MTE_ON_ALL_SIZES },

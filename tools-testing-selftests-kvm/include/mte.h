@@ -152,9 +152,12 @@ void mte_vm_add_memory(struct mte_vm *m, enum mte_backing backing, size_t size);
 /*
  * Both, with MTE. MTE_DIRTY: mte_dirty_free_memory() first, and the tags of
  * mte_tag_program_memory(). MTE_TOUCHED: the VMM has touched the memory.
+ * MTE_MISALIGNED: the IPAs are no more aligned to the memory than its base pages are,
+ * and nothing can be mapped in blocks.
  */
 #define MTE_DIRTY		1
 #define MTE_TOUCHED		2
+#define MTE_MISALIGNED		4
 struct mte_vm *mte_vm_create_on(enum mte_backing backing, size_t size, unsigned int flags);
 /*
  * Added to a pattern: only every other run of 2^shift granules, from the first
@@ -257,11 +260,6 @@ u8 *mte_alloc_before_fault(size_t size);
 
 /* Remove the VM and unmap the test memory. */
 void mte_vm_destroy(struct mte_vm *m);
-/*
- * As mte_vm_add_memory(), but the IPAs are no more aligned to the memory than
- * its base pages are: nothing can be mapped in blocks.
- */
-void mte_vm_add_misaligned_memory(struct mte_vm *m, enum mte_backing backing, size_t size);
 /* Change the test memory's slot; no size deletes it. */
 void mte_vm_set_slot(struct mte_vm *m, unsigned int flags, size_t size);
 void mte_vm_log_dirty_pages(struct mte_vm *m, bool on);

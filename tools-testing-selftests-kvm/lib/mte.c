@@ -772,7 +772,7 @@ struct mte_vm *mte_vm_create_on(enum mte_backing backing, size_t size, unsigned 
 	if (flags & MTE_DIRTY)
 		mte_dirty_free_memory();
 	m = mte_vm_create(true);
-	mte_vm_add_memory(m, backing, size);
+	add_memory(m, backing, size, flags & MTE_MISALIGNED ? MTE_PAGE : 0);
 	if (flags & MTE_TOUCHED) {
 		mte_vmm_touch(m, size);
 		mte_need_huge_page(m);
@@ -781,11 +781,6 @@ struct mte_vm *mte_vm_create_on(enum mte_backing backing, size_t size, unsigned 
 		mte_tag_program_memory(m);
 
 	return m;
-}
-
-void mte_vm_add_misaligned_memory(struct mte_vm *m, enum mte_backing backing, size_t size)
-{
-	add_memory(m, backing, size, MTE_PAGE);
 }
 
 void mte_vm_set_slot(struct mte_vm *m, unsigned int flags, size_t size)
