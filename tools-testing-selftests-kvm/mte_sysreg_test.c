@@ -454,8 +454,8 @@ static void use_mte_in_vmm(void)
 
 static unsigned int wrong_tags_in_vmm(void)
 {
-	unsigned int i, wrong = 0;
 	register u64 tagged asm("x0");
+	unsigned int i, wrong = 0;
 
 	for (i = 0; i < 16; i++) {
 		tagged = 0;

@@ -62,7 +62,7 @@ static inline struct kvm_vcpu *backport_vcpu_add(struct kvm_vm *vm,
 #define virt_map(vm, vaddr, paddr, pages)	virt_map(vm, vaddr, paddr, pages, 0)
 #define vcpu_run_complete_io(vcpu)	vcpu_run_complete_io((vcpu)->vm, BACKPORT_VCPU)
 #define vcpu_get_reg_list(vcpu)	vcpu_get_reg_list((vcpu)->vm, BACKPORT_VCPU)
-#define vm_create_barebones()		(vm_create)(VM_MODE_DEFAULT, 0, O_RDWR)
+#define vm_create_barebones()		((vm_create)(VM_MODE_DEFAULT, 0, O_RDWR))
 #define __vm_ioctl(vm, cmd, arg)	ioctl((vm)->fd, cmd, arg)
 #define bitmap_zalloc(nbits)		bitmap_alloc(nbits)
 
