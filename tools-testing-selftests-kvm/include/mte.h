@@ -47,6 +47,8 @@ enum mte_backing {
 	MTE_HUGETLB_CONT,	/* the smallest ones, which a guest gets in pages */
 	MTE_SHARED_HUGETLB,	/* shared hugetlb pages, of a memfd */
 	MTE_PRIVATE_FILE,	/* private mapping of a file, as mte_open_file() makes */
+	MTE_OWN,	/* memory of the test's own choice, if any */
+	MTE_PROTECTED,	/* the same, and in protected mode, too */
 };
 
 /*
@@ -98,6 +100,8 @@ struct mte_vm {
 
 /* For what a case is run on: nothing, unless @condition */
 #define MTE_IF(condition, on)	((condition) ? (on) : 0)
+#define MTE_ON_OWN		BIT(MTE_OWN)
+#define MTE_ON_PROTECTED	BIT(MTE_PROTECTED)
 #define MTE_ON_ANON		BIT(MTE_ANON)
 #define MTE_ON_SMALL		(BIT(MTE_ANON) | BIT(MTE_MEMFD))
 #define MTE_ON_ALL		(MTE_ON_SMALL | BIT(MTE_THP) | \
@@ -363,13 +367,6 @@ bool mte_race(struct mte_helper *h, const char *function, void (*meanwhile)(stru
 /*
  * For tests of the API itself, and for guests that are stopped half-way
  */
-
-/* For struct mte_case: once, on memory of the test's own choice */
-#define MTE_OWN			15
-#define MTE_ON_OWN		BIT(MTE_OWN)
-/* The same, and in protected mode, too */
-#define MTE_PROTECTED		16
-#define MTE_ON_PROTECTED	BIT(MTE_PROTECTED)
 
 /* kvm-arm.mode=protected */
 bool mte_kvm_is_protected(void);

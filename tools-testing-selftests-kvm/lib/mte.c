@@ -736,9 +736,9 @@ static void *map_backing(enum mte_backing backing, size_t size)
 		mem = map_aligned(size, MAP_PRIVATE, fd);
 		close(fd);
 		return mem;
+	default:
+		return MAP_FAILED;
 	}
-
-	return MAP_FAILED;
 }
 
 static void add_memory(struct mte_vm *m, enum mte_backing backing, size_t size, size_t offset)
