@@ -25,13 +25,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -45,8 +43,7 @@
 
 #define IPA		MTE_REGION_IPA
 #define SIZE		(4 * MTE_PAGE)
-/* A slot that comes and goes while the ioctl waits */
-#define OTHER_SLOT	9
+/* Where a slot comes and goes while the ioctl waits */
 #define OTHER_IPA	(16UL << 30)
 
 #define TAGS		0x7a65ULL
@@ -78,16 +75,11 @@ static struct late_page let_page_be_late(char *addr)
 
 static struct late_page make_late_page(void)
 {
-	char *addr = mmap(NULL, MTE_PAGE, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (addr == MAP_FAILED)
-		mte_die("no memory: %s", strerror(errno));
-
-	return let_page_be_late(addr);
+	return let_page_be_late(kvm_mmap(MTE_PAGE, PROT_READ | PROT_WRITE,
+					 MAP_PRIVATE | MAP_ANONYMOUS, -1));
 }
 
-/* Wait until somebody waits for the page. */
+/* Wait until COPY_TAGS waits for the page. */
 static void await_fault(struct late_page *page)
 {
 	if (!mte_await_userfault(page->uffd, PATIENCE_S * 1000))
@@ -108,7 +100,7 @@ static void let_page_come(struct late_page *page, u64 pattern)
  */
 struct job {
 	void (*work)(struct job *job);
-	/* The CPU to do it on, as bind_to_cpu(): the one that may spin is not ours, 0 */
+	/* The CPU to do it on, as bind_to_cpu(); the main thread is on 0 */
 	int cpu;
 	struct mte_vm *m;
 	u64 ipa;
@@ -122,7 +114,7 @@ struct job {
 	pthread_t thread;
 };
 
-/* One of them spins where things go wrong; that should not be ours. */
+/* One of them spins where things go wrong; the main thread needs the other one. */
 static void need_two_cpus(void)
 {
 	if (!bind_to_cpu(0, 1) || !bind_to_cpu(0, 0))
@@ -135,7 +127,7 @@ static void *job_main(void *arg)
 
 	if (!bind_to_cpu(0, job->cpu))
 		mte_die("cannot choose a CPU");
-	job->tid = mte_thread_id();
+	job->tid = kvm_gettid();
 	job->work(job);
 	__atomic_store_n(&job->done, true, __ATOMIC_RELEASE);
 
@@ -146,8 +138,7 @@ static void start(struct job *job)
 {
 	if (!job->length)
 		job->length = MTE_PAGE;
-	if (pthread_create(&job->thread, NULL, job_main, job))
-		mte_die("no thread");
+	kvm_pthread_create(&job->thread, NULL, job_main, job);
 }
 
 static bool await(bool *done, unsigned int seconds)
@@ -184,11 +175,11 @@ static void touch_in_guest(struct job *job)
 
 static void change_slots(struct job *job)
 {
-	job->ret = mte_vm_set_slot(job->m, OTHER_SLOT, 0, OTHER_IPA, MTE_PAGE,
-				   mte_vm_hva(job->m));
+	char *mem = job->m->hva;
+
+	job->ret = mte_set_slot(job->m->vm, MTE_OTHER_SLOT, 0, OTHER_IPA, mem, MTE_PAGE);
 	if (!job->ret)
-		job->ret = mte_vm_set_slot(job->m, OTHER_SLOT, 0, OTHER_IPA, 0,
-					   mte_vm_hva(job->m));
+		job->ret = mte_set_slot(job->m->vm, MTE_OTHER_SLOT, 0, OTHER_IPA, mem, 0);
 }
 
 /* The ioctl has all it needs now. */
@@ -197,8 +188,7 @@ static void expect_result(struct job *copy, long ret, const char *what)
 	if (!await(&copy->done, PATIENCE_S))
 		mte_die("%s: COPY_TAGS does not end", what);
 	pthread_join(copy->thread, NULL);
-	mte_expect(copy->ret == ret, "%s: COPY_TAGS returned %ld", what,
-		   copy->ret);
+	mte_expect_return(copy->ret, ret, what);
 }
 
 static void expect_end(struct job *copy, const char *what)
@@ -206,66 +196,33 @@ static void expect_end(struct job *copy, const char *what)
 	expect_result(copy, copy->length, what);
 }
 
-static void vcpu_touches(const struct mte_case *c)
+/*
+ * A vCPU touches a page whose tags are to be copied, on a CPU of its own, or on the
+ * one that COPY_TAGS needs to go on, where nothing else would have it run.
+ */
+static void vcpu_touches_page(const struct mte_case *c, u64 direction, bool same_cpu)
 {
+	struct mte_vm *m = mte_vm_create_on(c->backing, SIZE, 0);
 	struct late_page page = make_late_page();
 	struct job copy = {
-		.work = copy_tags, .ipa = IPA, .buffer = page.addr,
-		.direction = c->arg,
+		.work = copy_tags, .cpu = same_cpu, .m = m, .ipa = IPA,
+		.buffer = page.addr, .direction = direction,
 	};
-	struct job touch = { .work = touch_in_guest, .cpu = 1, .ipa = IPA };
+	struct job touch = { .work = touch_in_guest, .cpu = 1, .m = m, .ipa = IPA };
 	bool in_time;
 
 	need_two_cpus();
-	copy.m = mte_vm_create(true);
-	touch.m = copy.m;
-	mte_vm_add_memory(copy.m, c->backing, SIZE);
-
 	start(&copy);
 	await_fault(&page);
 	start(&touch);
-	in_time = await(&touch.done, PATIENCE_S);
-	mte_expect(in_time, "the vCPU is stuck while COPY_TAGS waits");
+	/* On the same CPU it may well hang later, if it does not here. */
+	in_time = await(&touch.done, same_cpu ? HEAD_START_S : PATIENCE_S);
+	if (!same_cpu)
+		mte_expect(in_time, "the vCPU is stuck while COPY_TAGS waits");
 	let_page_come(&page, TAGS);
 
-	expect_end(&copy, "afterwards");
-	if (!in_time && await(&touch.done, PATIENCE_S))
-		ksft_print_msg("the vCPU went on when COPY_TAGS had ended\n");
-	pthread_join(touch.thread, NULL);
-	if (c->arg == WRITE)
-		mte_expect_guest_sees(copy.m, IPA, MTE_PAGE, TAGS, "afterwards");
-	else
-		mte_expect_guest_sees(copy.m, IPA, MTE_PAGE, MTE_ALL_ZERO,
-				      "afterwards");
-}
-
-/*
- * Nobody else is there to run while the vCPU occupies the CPU that COPY_TAGS
- * needs to go on.
- */
-static void vcpu_on_same_cpu(const struct mte_case *c)
-{
-	struct late_page page = make_late_page();
-	struct job copy = {
-		.work = copy_tags, .cpu = 1, .ipa = IPA, .buffer = page.addr,
-		.direction = WRITE,
-	};
-	struct job touch = { .work = touch_in_guest, .cpu = 1, .ipa = IPA };
-
-	need_two_cpus();
-	copy.m = mte_vm_create(true);
-	touch.m = copy.m;
-	mte_vm_add_memory(copy.m, c->backing, SIZE);
-
-	start(&copy);
-	await_fault(&page);
-	start(&touch);
-	/* If it does not hang here it may well hang later. */
-	await(&touch.done, HEAD_START_S);
-	let_page_come(&page, TAGS);
-
-	if (!mte_expect(await(&copy.done, PATIENCE_S - HEAD_START_S),
-			"COPY_TAGS and the vCPU on one CPU are stuck")) {
+	if (same_cpu && !mte_expect(await(&copy.done, PATIENCE_S - HEAD_START_S),
+				    "COPY_TAGS and the vCPU on one CPU are stuck")) {
 		/* It may go on elsewhere, where no one spins. */
 		bind_to_cpu(copy.tid, 0);
 		ksft_print_msg("COPY_TAGS moves to another CPU\n");
@@ -274,41 +231,23 @@ static void vcpu_on_same_cpu(const struct mte_case *c)
 	if (!await(&touch.done, PATIENCE_S))
 		mte_die("the vCPU is stuck for ever");
 	pthread_join(touch.thread, NULL);
-	mte_expect_guest_sees(copy.m, IPA, MTE_PAGE, TAGS, "afterwards");
+	mte_expect_guest_sees(m, IPA, MTE_PAGE, direction == WRITE ? TAGS : MTE_ALL_ZERO,
+			      "afterwards");
 }
 
-/*
- * Shared memory of our own, of which the tests get the file, too
- */
-static int add_memfd(struct mte_vm *m)
+static void vcpu_touches(const struct mte_case *c)
 {
-	int fd = syscall(__NR_memfd_create, "mte_test", 0);
-	void *mem;
-	long ret;
-
-	if (fd < 0 || ftruncate(fd, SIZE))
-		mte_skip("no memfd: %s", strerror(errno));
-	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (mem == MAP_FAILED)
-		mte_die("cannot map a memfd: %s", strerror(errno));
-	ret = mte_vm_add_mapping(m, mem, SIZE);
-	if (ret == -EINVAL)
-		mte_skip("the kernel refuses shared memory in an MTE VM");
-	if (ret)
-		mte_die("cannot add a memfd: %s", strerror(-ret));
-
-	return fd;
+	vcpu_touches_page(c, c->arg, false);
 }
 
-static char *map_with_mte(int fd)
+static void vcpu_on_same_cpu(const struct mte_case *c)
 {
-	char *mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE | PROT_MTE,
-			 MAP_SHARED, fd, 0);
+	vcpu_touches_page(c, WRITE, true);
+}
 
-	if (mem == MAP_FAILED)
-		mte_die("cannot map with PROT_MTE: %s", strerror(errno));
-
-	return mem;
+static char *map_shared(int fd, int prot)
+{
+	return kvm_mmap(SIZE, PROT_READ | PROT_WRITE | prot, MAP_SHARED, fd);
 }
 
 /* What two processes see */
@@ -316,19 +255,12 @@ struct shared {
 	bool go;
 	bool done;
 	long ret;
-	bool skipped;
 };
 
 static struct shared *make_shared(void)
 {
-	struct shared *shared = mmap(NULL, sizeof(*shared),
-				     PROT_READ | PROT_WRITE,
-				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	if (shared == MAP_FAILED)
-		mte_die("no memory: %s", strerror(errno));
-
-	return shared;
+	return kvm_mmap(sizeof(struct shared), PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1);
 }
 
 static void process_touches(const struct mte_case *c)
@@ -340,14 +272,16 @@ static void process_touches(const struct mte_case *c)
 		.direction = WRITE,
 	};
 	struct late_page page;
-	int fd = add_memfd(m);
+	int fd = kvm_memfd_alloc(SIZE, false);
 	pid_t pid;
 
 	need_two_cpus();
+	if (mte_vm_add_mapping(m, map_shared(fd, 0), SIZE))
+		mte_die("cannot add a memfd: %s", strerror(errno));
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
-		char *mem = map_with_mte(fd);
+		char *mem = map_shared(fd, PROT_MTE);
 
 		bind_to_cpu(0, 1);
 		if (!await(&shared->go, 2 * PATIENCE_S))
@@ -357,7 +291,7 @@ static void process_touches(const struct mte_case *c)
 		_exit(0);
 	}
 	if (pid < 0)
-		mte_die("no process");
+		mte_die("no process: %s", strerror(errno));
 
 	page = make_late_page();
 	copy.buffer = page.addr;
@@ -401,28 +335,26 @@ static void beside_waiting_copy(const struct mte_case *c, struct job *job,
 
 static void other_copy(const struct mte_case *c)
 {
-	u8 tags[MTE_GRANULES_PER_PAGE];
+	u8 tags[MTE_MAX_TAGS];
 	struct job job = {
-		.work = copy_tags, .buffer = tags, .direction = WRITE,
-		.ipa = IPA + 2 * MTE_PAGE,
+		.work = copy_tags, .m = mte_vm_create_on(c->backing, SIZE, 0),
+		.buffer = tags, .direction = WRITE, .ipa = IPA + 2 * MTE_PAGE,
 	};
 
-	job.m = mte_vm_create(true);
-	mte_vm_add_memory(job.m, c->backing, SIZE);
 	mte_fill_pattern(tags, sizeof(tags), 7);
 	beside_waiting_copy(c, &job, "another copy");
-	mte_expect(job.ret == MTE_PAGE, "the other copy returned %ld", job.ret);
+	mte_expect_return(job.ret, MTE_PAGE, "the other copy");
 	mte_expect_guest_sees(job.m, job.ipa, MTE_PAGE, 7, "the other copy");
 }
 
 static void slots_change(const struct mte_case *c)
 {
-	struct job job = { .work = change_slots };
+	struct job job = {
+		.work = change_slots, .m = mte_vm_create_on(c->backing, SIZE, 0),
+	};
 
-	job.m = mte_vm_create(true);
-	mte_vm_add_memory(job.m, c->backing, SIZE);
 	beside_waiting_copy(c, &job, "a change of memslots");
-	mte_expect(!job.ret, "the change of memslots returned %ld", job.ret);
+	mte_expect_return(job.ret, 0, "the change of memslots");
 }
 
 /*
@@ -433,13 +365,12 @@ static struct late_page copy_late_guest_page(const struct mte_case *c,
 					     struct job *copy)
 {
 	size_t nr = SIZE / MTE_GRANULE;
-	struct mte_vm *m = mte_vm_create(true);
+	struct mte_vm *m = mte_vm_create_on(c->backing, SIZE, 0);
 	struct late_page page;
 	u8 *tags = malloc(nr);
 
-	mte_vm_add_memory(m, c->backing, SIZE);
 	mte_guest_set_pattern(m, IPA, MTE_PAGE, OLD_TAGS);
-	page = let_page_be_late(mte_vm_hva(m) + MTE_PAGE);
+	page = let_page_be_late(m->hva + MTE_PAGE);
 	mte_fill_pattern(tags, nr, TAGS);
 	*copy = (struct job) {
 		.work = copy_tags, .m = m, .ipa = IPA, .length = SIZE,
@@ -474,6 +405,7 @@ static void guest_page_is_late(const struct mte_case *c)
 static void guest_page_is_replaced(const struct mte_case *c)
 {
 	int fd = mte_open_file(MTE_PAGE);
+	u8 tags[MTE_MAX_TAGS] = {}, zeros[MTE_MAX_TAGS] = {};
 	struct job copy;
 	struct late_page page = copy_late_guest_page(c, &copy);
 	struct uffdio_range range = {
@@ -488,6 +420,11 @@ static void guest_page_is_replaced(const struct mte_case *c)
 		mte_die("UFFDIO_WAKE: %s", strerror(errno));
 	expect_result(&copy, MTE_PAGE, "with a file in place of a page");
 	mte_expect_guest_sees(copy.m, IPA, MTE_PAGE, TAGS, "the page before");
+
+	memset(tags, 0xee, MTE_GRANULES_PER_PAGE);
+	mte_expect_return(mte_read_tags(copy.m, IPA + MTE_PAGE, tags, MTE_PAGE), MTE_PAGE,
+			  "a read of the file's page");
+	mte_expect(!memcmp(tags, zeros, sizeof(tags)), "the file's page has tags");
 }
 
 /*
@@ -502,33 +439,28 @@ static void copy_from_alias(struct shared *shared, u64 direction)
 		.flags = direction,
 	};
 	struct mte_vm *m;
-	u8 now[MTE_GRANULES_PER_PAGE];
+	u8 now[MTE_MAX_TAGS];
 	int fd;
 
-	/* Nobody shall wait for the end of what a process left behind has open. */
+	/* What a process left behind has open must keep no other one waiting. */
 	for (fd = 0; fd < 64; fd++)
 		close(fd);
 	if (open("/dev/null", O_RDWR) || dup(0) != 1 || dup(0) != 2)
 		_exit(1);
 
 	m = mte_vm_create(true);
-	fd = syscall(__NR_memfd_create, "mte_test", 0);
-	if (fd < 0 || ftruncate(fd, SIZE))
+	fd = kvm_memfd_alloc(SIZE, false);
+	args.addr = map_shared(fd, 0);
+	if (mte_vm_add_mapping(m, args.addr, SIZE))
 		_exit(1);
-	args.addr = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (mte_vm_add_mapping(m, args.addr, SIZE)) {
-		shared->skipped = true;
-		__atomic_store_n(&shared->done, true, __ATOMIC_RELEASE);
-		_exit(0);
-	}
 	/* What to write, put into the page through the other mapping */
 	mte_fill_pattern(args.addr, MTE_GRANULES_PER_PAGE, TAGS);
-	args.addr = map_with_mte(fd);
+	args.addr = map_shared(fd, PROT_MTE);
 
 	shared->ret = mte_copy(m, &args);
 	if (shared->ret == MTE_PAGE && direction == WRITE) {
 		if (mte_read_tags(m, IPA, now, MTE_PAGE) != MTE_PAGE ||
-		    memcmp(now, args.addr, sizeof(now)))
+		    memcmp(now, args.addr, MTE_GRANULES_PER_PAGE))
 			shared->ret = -EIO;
 	}
 	__atomic_store_n(&shared->done, true, __ATOMIC_RELEASE);
@@ -548,7 +480,7 @@ static void alias_of_the_page(const struct mte_case *c)
 		copy_from_alias(shared, c->arg);
 	}
 	if (pid < 0)
-		mte_die("no process");
+		mte_die("no process: %s", strerror(errno));
 
 	if (!await(&shared->done, PATIENCE_S)) {
 		if (waitpid(pid, NULL, WNOHANG) == pid)
@@ -557,42 +489,28 @@ static void alias_of_the_page(const struct mte_case *c)
 		mte_die("COPY_TAGS spins for ever on a page that it locked itself");
 	}
 	waitpid(pid, NULL, 0);
-	if (shared->skipped)
-		mte_skip("the kernel refuses shared memory in an MTE VM");
-	mte_expect(shared->ret == MTE_PAGE, "COPY_TAGS returned %ld",
-		   shared->ret);
+	mte_expect_return(shared->ret, MTE_PAGE, "COPY_TAGS");
 }
 
 static const struct mte_case cases[] = {
-	{ "vcpu_touches_page_whose_tags_a_write_waits_for", vcpu_touches,
-	  MTE_ON_ALL, WRITE },
-	{ "vcpu_touches_page_whose_tags_a_read_waits_for", vcpu_touches,
-	  MTE_ON_ANON, READ },
-	{ "process_maps_page_whose_tags_a_write_waits_for", process_touches,
-	  MTE_ON_OWN },
-	{ "waiting_write_and_vcpu_on_one_cpu_both_end", vcpu_on_same_cpu,
-	  MTE_ON_SMALL },
-	{ "waiting_write_blocks_no_other_copy", other_copy,
-	  MTE_ON_ANON, WRITE },
+	{ "vcpu_touches_page_whose_tags_a_write_waits_for", vcpu_touches, MTE_ON_ALL, WRITE },
+	{ "vcpu_touches_page_whose_tags_a_read_waits_for", vcpu_touches, MTE_ON_ANON, READ },
+	{ "process_maps_page_whose_tags_a_write_waits_for", process_touches, MTE_ON_OWN },
+	{ "waiting_write_and_vcpu_on_one_cpu_both_end", vcpu_on_same_cpu, MTE_ON_SMALL },
+	{ "waiting_write_blocks_no_other_copy", other_copy, MTE_ON_ANON, WRITE },
 	{ "waiting_read_blocks_no_other_copy", other_copy, MTE_ON_ANON, READ },
-	{ "waiting_write_blocks_no_memslot_change", slots_change,
-	  MTE_ON_ANON, WRITE },
-	{ "waiting_read_blocks_no_memslot_change", slots_change,
-	  MTE_ON_ANON, READ },
-	{ "write_waits_for_a_page_of_the_guest", guest_page_is_late,
-	  MTE_ON_SMALL, WRITE },
-	{ "read_waits_for_a_page_of_the_guest", guest_page_is_late,
-	  MTE_ON_SMALL, READ },
+	{ "waiting_write_blocks_no_memslot_change", slots_change, MTE_ON_ANON, WRITE },
+	{ "waiting_read_blocks_no_memslot_change", slots_change, MTE_ON_ANON, READ },
+	{ "write_waits_for_a_page_of_the_guest", guest_page_is_late, MTE_ON_SMALL, WRITE },
+	{ "read_waits_for_a_page_of_the_guest", guest_page_is_late, MTE_ON_SMALL, READ },
 	{ "page_that_meanwhile_became_a_file_gets_no_tags",
 	  guest_page_is_replaced, MTE_ON_ANON, WRITE },
-	{ "read_into_unfaulted_alias_of_the_page_ends", alias_of_the_page,
-	  MTE_ON_OWN, READ },
+	{ "read_into_unfaulted_alias_of_the_page_ends", alias_of_the_page, MTE_ON_OWN, READ },
 	/* Keep this the last one. */
-	{ "write_from_unfaulted_alias_of_the_page_ends", alias_of_the_page,
-	  MTE_ON_OWN, WRITE },
+	{ "write_from_unfaulted_alias_of_the_page_ends", alias_of_the_page, MTE_ON_OWN, WRITE },
 };
 
 int main(void)
 {
-	mte_run_cases(cases, ARRAY_LEN(cases));
+	mte_run_cases(cases, ARRAY_SIZE(cases));
 }

@@ -9,12 +9,12 @@
  *  - KVM_SET_USER_MEMORY_REGION with a shared mapping of such a file fails with
  *    EINVAL, and so does KVM_CAP_ARM_MTE if there is such a slot already
  *  - mapped behind a slot that was made with other memory, it stops the guest
- *    that touches it, KVM_RUN fails with EFAULT, or the guest has it as memory of
- *    a device, without tags
+ *    that touches it, KVM_RUN fails with EFAULT; or the guest has it as memory of
+ *    a device, without tags (MTE_ABI_DAX_IS_DEVICE)
  *  - KVM_ARM_MTE_COPY_TAGS fails with EFAULT in both directions, or returns the
  *    number of bytes that it did before it got there
- *  - a private mapping may be refused as well. If it is not, the guest gets no
- *    more than the VMM's own copies of the pages
+ *  - of a private mapping the guest gets the VMM's own copies of the pages, where
+ *    MTE_ABI_PRIVATE_FILE allows that, and nothing else
  *
  * No page of the file is left with a reference. The file system waits for the
  * last one to be dropped, so that a truncate and a hole punch have to end, those
@@ -27,21 +27,15 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include <linux/falloc.h>
 #include <linux/kvm.h>
-#include <linux/userfaultfd.h>
 
 #include "kselftest.h"
 #include "mte.h"
@@ -227,36 +221,27 @@ static void expect_pages_are_idle(int fd)
 
 static void slot_refused(const struct mte_case *c)
 {
-	int fd = open_dax_file(), vm = mte_create_bare_vm(), err;
-	char *mem = map_file(fd, c->arg, NULL, SIZE);
-
-	err = mte_set_slot(vm, 0, 0, IPA, mem, SIZE);
-	if (err)
-		mte_die("no slot even without MTE: %s", strerror(err));
-	mte_set_slot(vm, 0, 0, IPA, mem, 0);
+	struct kvm_vm *vm = vm_create_barebones();
+	int fd = open_dax_file();
+	char *mem = map_file(fd, MAP_SHARED, NULL, SIZE);
 
 	if (mte_enable(vm))
-		mte_die("cannot enable KVM_CAP_ARM_MTE");
-	err = mte_set_slot(vm, 0, 0, IPA, mem, SIZE);
-	mte_expect(err == EINVAL, "the slot: %s", mte_verdict(err));
+		mte_die("cannot enable KVM_CAP_ARM_MTE: %s", strerror(errno));
+	mte_expect_return(mte_set_slot(vm, 0, 0, IPA, mem, SIZE), -EINVAL, "the slot");
 	expect_pages_are_idle(fd);
 }
 
 static void capability_refused(const struct mte_case *c)
 {
-	int fd = open_dax_file(), vm = mte_create_bare_vm(), err;
-	char *mem = map_file(fd, c->arg, NULL, SIZE);
+	struct kvm_vm *vm = vm_create_barebones();
+	int fd = open_dax_file();
+	char *mem = map_file(fd, MAP_SHARED, NULL, SIZE);
 
-	err = mte_set_slot(vm, 0, 0, IPA, mem, SIZE);
-	if (err)
-		mte_die("no slot even without MTE: %s", strerror(err));
-	err = mte_enable(vm);
-	mte_expect(err == EINVAL, "the capability: %s", mte_verdict(err));
-
+	if (mte_set_slot(vm, 0, 0, IPA, mem, SIZE))
+		mte_die("no slot even without MTE: %s", strerror(errno));
+	mte_expect_return(mte_enable(vm), -EINVAL, "the capability");
 	mte_set_slot(vm, 0, 0, IPA, mem, 0);
-	err = mte_enable(vm);
-	mte_expect(!err, "the capability without that slot: %s",
-		   mte_verdict(err));
+	mte_expect_return(mte_enable(vm), 0, "the capability without that slot");
 	expect_pages_are_idle(fd);
 }
 
@@ -266,9 +251,8 @@ static void slot_without_mte(const struct mte_case *c)
 	int fd = open_dax_file();
 	char *mem = map_file(fd, MAP_SHARED, NULL, SIZE);
 	struct mte_vm *m = mte_vm_create(false);
-	long ret = mte_vm_add_mapping(m, mem, SIZE);
 
-	if (!mte_expect(!ret, "the slot: %s", strerror(-ret)))
+	if (!mte_expect_return(mte_vm_add_mapping(m, mem, SIZE), 0, "the slot"))
 		return;
 	mte_guest_load(m, IPA, SIZE);
 	mte_guest_store(m, IPA, SIZE);
@@ -284,12 +268,11 @@ static void slot_without_mte(const struct mte_case *c)
 static struct mte_vm *create_guest(int fd, int flags, size_t front)
 {
 	struct mte_vm *m = mte_vm_create(true);
-	long ret = mte_vm_add_mapping(m, map_anon(NULL, SIZE), SIZE);
 
-	if (ret)
-		mte_die("cannot add anonymous memory: %s", strerror(-ret));
+	if (mte_vm_add_mapping(m, map_anon(NULL, SIZE), SIZE))
+		mte_die("cannot add anonymous memory: %s", strerror(errno));
 	mte_guest_set_pattern(m, IPA, SIZE, OLD_TAGS);
-	map_file(fd, flags, mte_vm_hva(m) + front, SIZE - front);
+	map_file(fd, flags, m->hva + front, SIZE - front);
 
 	return m;
 }
@@ -300,7 +283,7 @@ static void vmm_loads(struct mte_vm *m)
 	size_t i;
 
 	for (i = 0; i < SIZE; i += MTE_PAGE)
-		READ_ONCE(mte_vm_hva(m)[i]);
+		READ_ONCE(m->hva[i]);
 }
 
 /* Returns the tag that the guest sees. */
@@ -314,79 +297,58 @@ static u64 touch(u64 addr, u64 store, u64 c, u64 d)
 }
 
 /* Have the guest touch a page of the file, which it must not get with tags. */
-static struct mte_stop expect_no_tags(struct mte_vm *m, u64 store)
+static void expect_no_tags(struct mte_vm *m, u64 store)
 {
 	struct mte_stop stop = mte_guest_try(m, touch, IPA, store, NULL);
 
-	if (stop.why == MTE_RETURNED)
-		ksft_print_msg("the guest has the page without tags\n");
-	mte_expect((stop.why == MTE_RUN_FAILED && stop.value == EFAULT) ||
-		   (stop.why == MTE_RETURNED && !stop.value),
-		   "the guest stopped for reason %d, value %#lx", stop.why,
-		   (unsigned long)stop.value);
-
-	return stop;
+	if (mte_expect_stop(stop, MTE_ABI_DAX_IS_DEVICE ? 0 : EFAULT, "in the file") &&
+	    stop.why == MTE_RETURNED)
+		mte_expect(!stop.value, "the guest sees a tag of %#lx",
+			   (unsigned long)stop.value);
 }
 
 /* An access that failed is made again, when there is other memory. */
-static struct mte_stop touch_again(struct mte_vm *m, struct mte_stop stop)
+static bool touch_again(struct mte_vm *m, int error, const char *when)
 {
-	return stop.why == MTE_RUN_FAILED ? mte_guest_run(m) :
-	       mte_guest_try(m, touch, IPA, true, NULL);
+	return mte_expect_stop(MTE_ABI_DAX_IS_DEVICE ? mte_guest_try(m, touch, IPA, true, NULL) :
+			       mte_guest_run(m), error, when);
 }
 
-static void guest_touches(const struct mte_case *c, u64 store)
+/* arg: whether the guest sets tags, and whether the VMM has the page mapped */
+#define STORE		1
+#define MAPPED		2
+
+static void guest_touches(const struct mte_case *c)
 {
 	int fd = open_dax_file();
 	struct mte_vm *m = create_guest(fd, MAP_SHARED, 0);
-	struct mte_stop stop;
 
-	if (c->arg)
+	if (c->arg & MAPPED)
 		vmm_loads(m);
-	stop = expect_no_tags(m, store);
+	expect_no_tags(m, c->arg & STORE);
 	expect_data(fd, "afterwards");
 	expect_pages_are_idle(fd);
 
-	map_anon(mte_vm_hva(m), SIZE);
-	stop = touch_again(m, stop);
-	mte_expect(stop.why == MTE_RETURNED,
-		   "with better memory: reason %d, value %#lx", stop.why,
-		   (unsigned long)stop.value);
+	map_anon(m->hva, SIZE);
+	if (!touch_again(m, 0, "in better memory"))
+		return;
 	mte_guest_set_pattern(m, IPA, SIZE, NEW_TAGS);
 	mte_expect_guest_sees(m, IPA, SIZE, NEW_TAGS, "in better memory");
 }
 
-static void guest_loads(const struct mte_case *c)
-{
-	guest_touches(c, false);
-}
-
-static void guest_tags(const struct mte_case *c)
-{
-	guest_touches(c, true);
-}
-
-/*
- * The guest may be given a copy of a page, which is as good as any other
- * private memory. It never changes the file.
- */
+/* A copy of a page may be as good as any other private memory. */
 static void guest_tags_copy(const struct mte_case *c)
 {
 	int fd = open_dax_file();
 	struct mte_vm *m = create_guest(fd, MAP_PRIVATE, 0);
-	struct mte_stop stop = expect_no_tags(m, false);
 
+	expect_no_tags(m, false);
 	/* A store of the VMM makes the copy. */
-	memset(mte_vm_hva(m), 1, MTE_PAGE);
-	stop = touch_again(m, stop);
-	if (stop.why == MTE_RETURNED) {
+	memset(m->hva, 1, MTE_PAGE);
+	if (touch_again(m, MTE_ABI_PRIVATE_FILE ? 0 : EFAULT, "in the copy") &&
+	    MTE_ABI_PRIVATE_FILE) {
 		mte_guest_set_pattern(m, IPA, MTE_PAGE, NEW_TAGS);
-		mte_expect_guest_sees(m, IPA, MTE_PAGE, NEW_TAGS, "in the copy");
-		mte_expect_ioctl_reads(m, IPA, MTE_PAGE, NEW_TAGS, "of the copy");
-	} else {
-		mte_expect(stop.why == MTE_RUN_FAILED && stop.value == EFAULT,
-			   "a copy: the guest stopped for reason %d, value %#lx",
-			   stop.why, (unsigned long)stop.value);
+		mte_expect_tags(m, IPA, MTE_PAGE, NEW_TAGS, "in the copy");
 	}
 	expect_data(fd, "afterwards");
 	expect_pages_are_idle(fd);
@@ -407,17 +369,13 @@ static void copy_tags(const struct mte_case *c)
 	int fd = open_dax_file();
 	struct mte_vm *m = create_guest(fd, MAP_SHARED, 0);
 	u8 tags[SIZE / MTE_GRANULE];
-	long ret;
 
 	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
-	ret = copy(m, c->arg, IPA, tags, SIZE);
-	mte_expect(ret == -EFAULT, "returned %ld, not %d", ret, -EFAULT);
+	mte_expect_return(copy(m, c->arg, IPA, tags, SIZE), -EFAULT, "not mapped");
 	vmm_loads(m);
-	ret = copy(m, c->arg, IPA + MTE_PAGE, tags, MTE_PAGE);
-	mte_expect(ret == -EFAULT, "mapped: returned %ld, not %d", ret, -EFAULT);
-	memset(mte_vm_hva(m), DATA, SIZE);
-	ret = copy(m, c->arg, IPA, tags, MTE_PAGE);
-	mte_expect(ret == -EFAULT, "in use: returned %ld, not %d", ret, -EFAULT);
+	mte_expect_return(copy(m, c->arg, IPA + MTE_PAGE, tags, MTE_PAGE), -EFAULT, "mapped");
+	memset(m->hva, DATA, SIZE);
+	mte_expect_return(copy(m, c->arg, IPA, tags, MTE_PAGE), -EFAULT, "in use");
 	expect_data(fd, "afterwards");
 	expect_pages_are_idle(fd);
 }
@@ -427,34 +385,29 @@ static void copy_tags_up_to(const struct mte_case *c)
 	int fd = open_dax_file();
 	struct mte_vm *m = create_guest(fd, MAP_SHARED, IN_FRONT);
 	u8 tags[SIZE / MTE_GRANULE];
-	long ret;
 
 	vmm_loads(m);
 	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
-	ret = copy(m, c->arg, IPA, tags, SIZE);
-	mte_expect(ret == IN_FRONT, "returned %ld, not %ld", ret, IN_FRONT);
+	mte_expect_return(copy(m, c->arg, IPA, tags, SIZE), IN_FRONT, "the copy");
 	mte_expect_guest_sees(m, IPA, IN_FRONT,
 			      c->arg == WRITE ? NEW_TAGS : OLD_TAGS,
 			      "pages in front of the file's");
 	expect_pages_are_idle(fd);
 }
 
-/* Reads do not copy a page, writes do. */
+/* Reads do not copy a page, writes do, if they may. */
 static void copy_tags_of_private_mapping(const struct mte_case *c)
 {
 	int fd = open_dax_file();
 	struct mte_vm *m = create_guest(fd, MAP_PRIVATE, 0);
-	u8 tags[MTE_GRANULES_PER_PAGE];
-	long ret;
+	u8 tags[MTE_MAX_TAGS];
 
-	ret = mte_read_tags(m, IPA, tags, MTE_PAGE);
-	mte_expect(ret == -EFAULT, "a read returned %ld, not %d", ret, -EFAULT);
+	mte_expect_return(mte_read_tags(m, IPA, tags, MTE_PAGE), -EFAULT, "a read");
 	mte_fill_pattern(tags, sizeof(tags), NEW_TAGS);
-	ret = mte_write_tags(m, IPA, tags, MTE_PAGE);
-	if (ret == MTE_PAGE)
+	mte_expect_return(mte_write_tags(m, IPA, tags, MTE_PAGE),
+			  MTE_ABI_PRIVATE_FILE ? (long)MTE_PAGE : -EFAULT, "a write");
+	if (MTE_ABI_PRIVATE_FILE)
 		mte_expect_ioctl_reads(m, IPA, MTE_PAGE, NEW_TAGS, "of the copy");
-	else
-		mte_expect(ret == -EFAULT, "a write returned %ld", ret);
 	expect_data(fd, "afterwards");
 	expect_pages_are_idle(fd);
 }
@@ -464,38 +417,26 @@ static void copy_tags_of_private_mapping(const struct mte_case *c)
  * with pages of the file next in turn. The file system does not get them before
  * the ioctl has dropped what it may have taken already, and has to get them then.
  */
-struct waiting_copy {
-	struct mte_vm *m;
-	u64 direction;
-	u8 *tags;
-	long ret;
-};
-
-static void *run_copy(void *arg)
+static void copy_in_helper(struct mte_helper *h)
 {
-	struct waiting_copy *w = arg;
-
-	w->ret = copy(w->m, w->direction, IPA, w->tags, SIZE);
-
-	return NULL;
+	h->ret = copy(h->m, h->arg, IPA, (u8 *)h->addr, SIZE);
 }
 
 static void change_beside_copy(const struct mte_case *c, int (*change)(int fd))
 {
-	u8 *content = calloc(1, MTE_PAGE);
-	struct waiting_copy w = {
-		.direction = c->arg,
-		.tags = (u8 *)map_anon(NULL, MTE_PAGE),
+	struct mte_helper h = {
+		.work = copy_in_helper, .arg = c->arg,
+		.addr = map_anon(NULL, MTE_PAGE),
 	};
+	u8 *content = calloc(1, MTE_PAGE);
 	int fd = open_dax_file(), uffd;
-	pthread_t thread;
 	pid_t pid;
 
-	w.m = create_guest(fd, MAP_SHARED, IN_FRONT);
-	vmm_loads(w.m);
-	uffd = mte_open_userfaultfd(w.tags, MTE_PAGE);
-	if (pthread_create(&thread, NULL, run_copy, &w))
-		mte_die("no thread");
+	h.m = create_guest(fd, MAP_SHARED, IN_FRONT);
+	vmm_loads(h.m);
+	uffd = mte_open_userfaultfd(h.addr, MTE_PAGE);
+	mte_helper_start(&h);
+	mte_helper_go(&h);
 	if (!mte_await_userfault(uffd, PATIENCE_S * 1000))
 		mte_die("COPY_TAGS does not touch its buffer");
 
@@ -504,15 +445,14 @@ static void change_beside_copy(const struct mte_case *c, int (*change)(int fd))
 		ksft_print_msg("the file system waits for COPY_TAGS\n");
 	else
 		pid = 0;
-	mte_serve_page(uffd, w.tags, content);
-	pthread_join(thread, NULL);
+	mte_serve_page(uffd, h.addr, content);
+	mte_helper_wait(&h);
 	/*
 	 * Behind the end of a file that was truncated is nothing at all. Holes
 	 * are read from the zero page, which has tags of zero.
 	 */
-	mte_expect(w.ret == IN_FRONT ||
-		   (w.ret == SIZE && change == punch && c->arg == READ),
-		   "COPY_TAGS returned %ld, not %ld", w.ret, IN_FRONT);
+	if (h.ret != SIZE || change != punch || c->arg != READ)
+		mte_expect_return(h.ret, IN_FRONT, "the copy");
 	if (pid && !expect_change(pid, "what waited for COPY_TAGS"))
 		return;
 	expect_pages_are_idle(fd);
@@ -530,21 +470,17 @@ static void truncate_beside_copy(const struct mte_case *c)
 
 static const struct mte_case cases[] = {
 	{ "vm_without_mte_can_have_dax_file", slot_without_mte, MTE_ON_OWN },
-	{ "slot_of_shared_dax_file_is_refused",
-	  slot_refused, MTE_ON_OWN, MAP_SHARED },
-	{ "capability_with_slot_of_shared_dax_file_is_refused",
-	  capability_refused, MTE_ON_OWN, MAP_SHARED },
+	{ "slot_of_shared_dax_file_is_refused", slot_refused, MTE_ON_OWN },
+	{ "capability_with_slot_of_shared_dax_file_is_refused", capability_refused, MTE_ON_OWN },
 
-	{ "guest_load_from_dax_file_behind_slot_shows_no_tags",
-	  guest_loads, MTE_ON_OWN },
+	{ "guest_load_from_dax_file_behind_slot_shows_no_tags", guest_touches, MTE_ON_OWN },
 	{ "guest_load_from_mapped_dax_file_behind_slot_shows_no_tags",
-	  guest_loads, MTE_ON_OWN, true },
+	  guest_touches, MTE_ON_OWN, MAPPED },
 	{ "guest_tag_store_to_dax_file_behind_slot_sets_no_tags",
-	  guest_tags, MTE_ON_OWN },
+	  guest_touches, MTE_ON_OWN, STORE },
 	{ "guest_tag_store_to_mapped_dax_file_behind_slot_sets_no_tags",
-	  guest_tags, MTE_ON_OWN, true },
-	{ "guest_has_no_tagged_page_of_private_dax_file",
-	  guest_tags_copy, MTE_ON_OWN },
+	  guest_touches, MTE_ON_OWN, STORE | MAPPED },
+	{ "guest_has_no_tagged_page_of_private_dax_file", guest_tags_copy, MTE_ON_OWN },
 
 	{ "copy_tags_of_private_dax_file_leaves_file_alone",
 	  copy_tags_of_private_mapping, MTE_ON_OWN },
@@ -555,17 +491,13 @@ static const struct mte_case cases[] = {
 	{ "copy_tags_from_memory_before_dax_file_returns_bytes_done",
 	  copy_tags_up_to, MTE_ON_OWN, READ },
 
-	{ "hole_punch_beside_copy_tags_to_guest_ends",
-	  punch_beside_copy, MTE_ON_OWN, WRITE },
-	{ "hole_punch_beside_copy_tags_from_guest_ends",
-	  punch_beside_copy, MTE_ON_OWN, READ },
-	{ "truncate_beside_copy_tags_to_guest_ends",
-	  truncate_beside_copy, MTE_ON_OWN, WRITE },
-	{ "truncate_beside_copy_tags_from_guest_ends",
-	  truncate_beside_copy, MTE_ON_OWN, READ },
+	{ "hole_punch_beside_copy_tags_to_guest_ends", punch_beside_copy, MTE_ON_OWN, WRITE },
+	{ "hole_punch_beside_copy_tags_from_guest_ends", punch_beside_copy, MTE_ON_OWN, READ },
+	{ "truncate_beside_copy_tags_to_guest_ends", truncate_beside_copy, MTE_ON_OWN, WRITE },
+	{ "truncate_beside_copy_tags_from_guest_ends", truncate_beside_copy, MTE_ON_OWN, READ },
 };
 
 int main(void)
 {
-	mte_run_cases(cases, ARRAY_LEN(cases));
+	mte_run_cases(cases, ARRAY_SIZE(cases));
 }

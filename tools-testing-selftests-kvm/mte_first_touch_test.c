@@ -21,13 +21,17 @@
  *  - The other way round: a vCPU that touches a page while the VMM's write is
  *    held before the page's first tag sees zeros or tags of the write, nothing
  *    stale, and all of the write once it is done.
+ *  - A VMM that touches the page in a second mapping of the memfd, with PROT_MTE.
+ *    It is held as it is about to clear the tags, or the vCPU is; the other one sets
+ *    tags as soon as it is let to. They are not lost.
  *
  * Without race_window.ko the races run in their natural windows: a loss is a
  * failure, but no loss proves nothing and is a SKIP.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include <sys/wait.h>
@@ -42,86 +46,58 @@
 /* For where stale tags are counted: the same everywhere, and not stale */
 #define OTHER_TAGS	0x5ULL
 
-/* Long enough for the ioctl on a busy host, and it ends the hold itself. */
-#define HOLD_US		100000
 #define WINDOWS		16
 #define MAX_RACED_FOR	(128UL << 20)
 #define NATURAL_WINDOWS	2000
 #define NATURAL_SECONDS	20
 #define CHILD_SECONDS	60
 
-static struct mte_vm *create_vm_on_dirty_memory(const struct mte_case *c,
-						size_t size)
+/* What touches the memory, in turn, beside the direct looks at its tags */
+enum step { END, VMM_TOUCHES, GUEST_STORES, GUEST_SEES, IOCTL_READS };
+
+enum { LOAD_FIRST, STORE_FIRST, IOCTL_FIRST, VMM_FIRST, VMM_THEN_IOCTL };
+
+static const enum step orders[][5] = {
+	[LOAD_FIRST] = { GUEST_SEES, GUEST_STORES, GUEST_SEES },
+	[STORE_FIRST] = { GUEST_STORES, GUEST_SEES },
+	[IOCTL_FIRST] = { IOCTL_READS, GUEST_STORES, IOCTL_READS, GUEST_SEES },
+	[VMM_FIRST] = { VMM_TOUCHES, GUEST_SEES, IOCTL_READS },
+	[VMM_THEN_IOCTL] = { VMM_TOUCHES, IOCTL_READS, GUEST_STORES, IOCTL_READS },
+};
+
+/* Zeros are all that is there to see, at any time. arg: the order of the steps */
+static void first_touch(const struct mte_case *c)
 {
-	struct mte_vm *m;
+	struct mte_vm *m = mte_vm_create_on(c->backing, SIZE, MTE_DIRTY);
+	const enum step *step;
+	char when[32];
 
-	mte_dirty_free_memory();
-	m = mte_vm_create(true);
-	mte_vm_add_memory(m, c->backing, size);
-
-	return m;
-}
-
-static void load_first(const struct mte_case *c)
-{
-	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
-
-	mte_tag_program_memory(m);
 	mte_begin_counting_stale_pages();
-	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "first access");
-	/* The zero page makes way for memory of its own. */
-	mte_guest_store(m, IPA, SIZE);
+	for (step = orders[c->arg]; *step; step++) {
+		snprintf(when, sizeof(when), "step %td", step - orders[c->arg] + 1);
+		if (*step == VMM_TOUCHES)
+			mte_vmm_touch(m, SIZE);
+		else if (*step == GUEST_STORES)
+			mte_guest_store(m, IPA, SIZE);
+		else if (*step == GUEST_SEES)
+			mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, when);
+		else
+			mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, when);
+		/* What was read from first need not become a huge page. */
+		if (step == orders[c->arg] && *step <= GUEST_STORES)
+			mte_need_huge_page(m);
+	}
 	mte_end_counting_stale_pages(m);
-	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
-}
-
-static void store_first(const struct mte_case *c)
-{
-	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
-
-	mte_tag_program_memory(m);
-	mte_begin_counting_stale_pages();
-	mte_guest_store(m, IPA, SIZE);
-	mte_end_counting_stale_pages(m);
-	mte_need_huge_page(m);
-	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
-}
-
-static void seen_by_ioctl(const struct mte_case *c)
-{
-	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
-
-	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "before any touch");
-	mte_tag_program_memory(m);
-	mte_begin_counting_stale_pages();
-	mte_guest_store(m, IPA, SIZE);
-	mte_end_counting_stale_pages(m);
-	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "after stores");
-	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after the ioctl");
-}
-
-static void vmm_first(const struct mte_case *c)
-{
-	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
-
-	mte_vmm_touch(m, SIZE);
-	mte_need_huge_page(m);
-	mte_tag_program_memory(m);
-	mte_begin_counting_stale_pages();
-	mte_expect_guest_sees(m, IPA, SIZE, MTE_ALL_ZERO, "after the VMM");
-	mte_end_counting_stale_pages(m);
-	mte_expect_ioctl_reads(m, IPA, SIZE, MTE_ALL_ZERO, "after the VMM");
 }
 
 static void flag_after_tags(const struct mte_case *c)
 {
-	struct mte_vm *m = create_vm_on_dirty_memory(c, SIZE);
+	struct mte_vm *m = mte_vm_create_on(c->backing, SIZE, MTE_DIRTY);
 	unsigned long hits, early;
 
 	if (!race_window_loaded())
 		mte_skip("race_window.ko is not loaded");
-	mte_tag_program_memory(m);
-	if (race_window_arm_once("mte_clear_page_tags", mte_thread_id(), 0))
+	if (race_window_arm_once("mte_clear_page_tags", kvm_gettid(), 0))
 		mte_die("cannot probe mte_clear_page_tags()");
 	mte_guest_store(m, IPA, SIZE);
 	hits = race_window_hits();
@@ -137,17 +113,16 @@ static void flag_after_tags(const struct mte_case *c)
 
 static void zero_page_has_no_flag(const struct mte_case *c)
 {
-	struct mte_vm *m = mte_vm_create(true);
+	struct mte_vm *m = mte_vm_create_on(c->backing, SIZE, 0);
 
-	mte_vm_add_memory(m, c->backing, SIZE);
 	mte_guest_load(m, IPA, SIZE);
-	if (!mte_is_zero_page(mte_vm_hva(m)))
+	if (!mte_is_zero_page(m->hva))
 		mte_run_again("evidence void: the guest has not got the zero page");
-	mte_expect(!mte_is_flagged(mte_vm_hva(m)), "the zero page has the flag");
+	mte_expect(!mte_is_flagged(m->hva), "the zero page has the flag");
 
 	/* That the flag can be seen if there is one */
 	mte_guest_store(m, IPA, SIZE);
-	if (!mte_is_flagged(mte_vm_hva(m)))
+	if (!mte_is_flagged(m->hva))
 		mte_run_again("evidence void: memory with tags has no flag");
 }
 
@@ -156,9 +131,24 @@ static void touch_in_guest(struct mte_helper *h)
 	mte_guest_store(h->m, h->ipa, MTE_PAGE);
 }
 
+static void touch_alias(struct mte_helper *h)
+{
+	WRITE_ONCE(*h->addr, 1);
+}
+
 static void write_tags(struct mte_helper *h)
 {
 	h->ret = mte_write_tags(h->m, h->ipa, h->tags, MTE_PAGE);
+}
+
+static void set_tags_in_guest(struct mte_helper *h)
+{
+	mte_guest_set_pattern(h->m, h->ipa, MTE_PAGE, TAGS);
+}
+
+static void set_tags_in_alias(struct mte_helper *h)
+{
+	mte_vmm_set_pattern(h->addr, h->ipa, MTE_PAGE, TAGS);
 }
 
 static void fill_tags(u8 *tags, u64 ipa, u64 pattern)
@@ -185,6 +175,34 @@ static void expect_nothing_lost(struct mte_vm *m, u64 ipa,
 	*lost += !ok;
 }
 
+/*
+ * Race for one page after the other, @step bytes apart. @mem: what the helper's
+ * address is in. Afterwards each page has @pattern.
+ */
+static void race(struct mte_helper *h, const char *function, unsigned long windows,
+		 size_t step, char *mem, u64 pattern,
+		 void (*meanwhile)(struct mte_helper *h))
+{
+	unsigned int i, hit = 0, lost = 0;
+
+	for (i = 1; i <= windows; i++) {
+		h->ipa = IPA + i * step;
+		h->addr = mem + i * step;
+		h->ret = MTE_PAGE;
+		fill_tags(h->tags, h->ipa, pattern);
+		hit += mte_race(h, function, meanwhile);
+		if (h->ret != MTE_PAGE)
+			mte_die("COPY_TAGS returned %ld", h->ret);
+		expect_nothing_lost(h->m, h->ipa, pattern, &lost);
+	}
+	mte_helper_end(h);
+
+	ksft_print_msg("held in %s(): windows tried %lu, hit %u, stale before %lu, lost %u\n",
+		       function, windows, hit, h->stale, lost);
+	if (!hit)
+		mte_run_again("evidence void: no window was hit");
+}
+
 static void natural_windows(struct mte_helper *h, size_t step)
 {
 	time_t end = time(NULL) + NATURAL_SECONDS;
@@ -197,11 +215,12 @@ static void natural_windows(struct mte_helper *h, size_t step)
 		/* Sweep the ioctl's start over the vCPU's fault. */
 		for (spin = 0; spin < (i % 200) * 50; spin++)
 			barrier();
-		if (mte_write_tags(h->m, h->ipa, h->tags, MTE_PAGE) != MTE_PAGE)
-			mte_die("COPY_TAGS failed");
+		write_tags(h);
+		mte_expect_return(h->ret, MTE_PAGE, "COPY_TAGS");
 		mte_helper_wait(h);
 		expect_nothing_lost(h->m, h->ipa, TAGS, &lost);
 	}
+	mte_helper_end(h);
 
 	ksft_print_msg("windows tried %u, hit unknown (natural windows), lost %u\n",
 		       i - 1, lost);
@@ -215,16 +234,12 @@ static void natural_windows(struct mte_helper *h, size_t step)
  */
 static void write_races_touch(const struct mte_case *c)
 {
-	unsigned int i, tried = 0, hit = 0, lost = 0;
-	bool loaded = race_window_loaded();
-	u8 tags[MTE_GRANULES_PER_PAGE];
 	/* Where a block is mapped, the pages raced for are a block apart. */
 	size_t step = mte_unit(c->backing);
-	struct mte_helper h = { .work = touch_in_guest, .tags = tags };
+	struct mte_helper h = { .work = touch_in_guest };
 	unsigned long windows = WINDOWS;
-	long ret;
 
-	if (!loaded) {
+	if (!race_window_loaded()) {
 		if (step == MTE_BLOCK)
 			mte_skip("race_window.ko is not loaded");
 		windows = NATURAL_WINDOWS;
@@ -232,41 +247,35 @@ static void write_races_touch(const struct mte_case *c)
 		windows = MAX_RACED_FOR / step;
 	}
 
-	h.m = create_vm_on_dirty_memory(c, (windows + 1) * step);
-	mte_tag_program_memory(h.m);
+	h.m = mte_vm_create_on(c->backing, (windows + 1) * step, MTE_DIRTY);
 	mte_guest_store(h.m, IPA, MTE_PAGE);
 	mte_need_huge_page(h.m);
 	mte_helper_start(&h);
 
-	if (!loaded) {
+	if (race_window_loaded())
+		race(&h, "mte_clear_page_tags", windows, step, h.m->hva, TAGS, write_tags);
+	else
 		natural_windows(&h, step);
-		mte_helper_end(&h);
-		return;
-	}
+}
 
-	for (i = 1; i <= windows; i++, tried++) {
-		h.ipa = IPA + i * step;
-		fill_tags(tags, h.ipa, TAGS);
+/* The helper is held before it clears tags; @c->arg: it is the vCPU. */
+static void alias_races_guest(const struct mte_case *c)
+{
+	struct mte_helper h = { .work = c->arg ? touch_in_guest : touch_alias };
+	size_t size = (WINDOWS + 1) * MTE_PAGE;
+	char *alias;
 
-		if (race_window_arm_once("mte_clear_page_tags", h.tid, HOLD_US))
-			mte_die("cannot probe mte_clear_page_tags()");
-		mte_helper_go(&h);
-		if (race_window_wait_hit())
-			hit++;
-		ret = mte_write_tags(h.m, h.ipa, tags, MTE_PAGE);
-		race_window_release();
-		mte_helper_wait(&h);
-		race_window_disarm();
-
-		if (ret != MTE_PAGE)
-			mte_die("COPY_TAGS returned %ld", ret);
-		expect_nothing_lost(h.m, h.ipa, TAGS, &lost);
-	}
-	mte_helper_end(&h);
-
-	ksft_print_msg("windows tried %u, hit %u, lost %u\n", tried, hit, lost);
-	if (!hit)
-		mte_run_again("evidence void: no window was hit");
+	if (!race_window_loaded())
+		mte_skip("race_window.ko is not loaded");
+	h.m = mte_vm_create_on(c->backing, size, MTE_DIRTY | MTE_TOUCHED);
+	/* A second mapping of all of the memfd's memory, with PROT_MTE */
+	alias = mremap(h.m->hva, 0, size, MREMAP_MAYMOVE);
+	if (alias == MAP_FAILED || mprotect(alias, size, PROT_READ | PROT_WRITE | PROT_MTE))
+		mte_die("no second mapping: %s", strerror(errno));
+	mte_guest_store(h.m, IPA, MTE_PAGE);
+	mte_helper_start(&h);
+	race(&h, "mte_clear_page_tags", WINDOWS, MTE_PAGE, alias, TAGS,
+	     c->arg ? set_tags_in_alias : set_tags_in_guest);
 }
 
 /*
@@ -285,8 +294,8 @@ static const char *find_tag_writer(struct mte_vm *m)
 	unsigned long hits;
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_LEN(writers); i++) {
-		if (race_window_arm_once(writers[i], mte_thread_id(), 0))
+	for (i = 0; i < ARRAY_SIZE(writers); i++) {
+		if (race_window_arm_once(writers[i], kvm_gettid(), 0))
 			continue;
 		mte_write_pattern(m, IPA, MTE_PAGE, MTE_ALL_ZERO);
 		hits = race_window_hits();
@@ -298,55 +307,52 @@ static const char *find_tag_writer(struct mte_vm *m)
 	mte_skip("no known function of this kernel writes the tags");
 }
 
+static void expect_nothing_stale_in_guest(struct mte_helper *h)
+{
+	u64 stale = MTE_GRANULES_PER_PAGE -
+		    mte_guest_mismatches(h->m, h->ipa, MTE_PAGE, MTE_STALE);
+
+	mte_expect(!stale, "the guest saw %lu stale tags", (unsigned long)stale);
+}
+
 static void touch_races_write(const struct mte_case *c)
 {
-	unsigned int i, tried = 0, hit = 0, lost = 0;
 	struct mte_helper h = { .work = write_tags };
-	u8 tags[MTE_GRANULES_PER_PAGE];
-	unsigned long to_see = 0;
 	const char *writer;
-	u64 stale;
 
 	if (!race_window_loaded())
 		mte_skip("race_window.ko is not loaded");
 
-	h.m = create_vm_on_dirty_memory(c, (WINDOWS + 1) * MTE_PAGE);
-	h.tags = tags;
-	mte_tag_program_memory(h.m);
-	mte_vmm_touch(h.m, (WINDOWS + 1) * MTE_PAGE);
+	h.m = mte_vm_create_on(c->backing, (WINDOWS + 1) * MTE_PAGE,
+			       MTE_DIRTY | MTE_TOUCHED);
 	writer = find_tag_writer(h.m);
 	mte_helper_start(&h);
-
-	for (i = 1; i <= WINDOWS; i++, tried++) {
-		h.ipa = IPA + i * MTE_PAGE;
-		fill_tags(tags, h.ipa, OTHER_TAGS);
-
-		if (race_window_arm_once(writer, h.tid, HOLD_US))
-			mte_die("cannot probe %s()", writer);
-		mte_helper_go(&h);
-		if (race_window_wait_hit())
-			hit++;
-		stale = MTE_GRANULES_PER_PAGE -
-			mte_guest_mismatches(h.m, h.ipa, MTE_PAGE, MTE_STALE);
-		race_window_release();
-		mte_helper_wait(&h);
-		to_see += race_window_stale();
-		race_window_disarm();
-
-		if (h.ret != MTE_PAGE)
-			mte_die("COPY_TAGS returned %ld", h.ret);
-		mte_expect(!stale, "the guest saw %lu stale tags",
-			   (unsigned long)stale);
-		expect_nothing_lost(h.m, h.ipa, OTHER_TAGS, &lost);
-	}
-	mte_helper_end(&h);
-
-	ksft_print_msg("held in %s(): windows tried %u, hit %u, stale before %lu, lost %u\n",
-		       writer, tried, hit, to_see, lost);
-	if (!hit)
-		mte_run_again("evidence void: no window was hit");
-	if (!to_see)
+	race(&h, writer, WINDOWS, MTE_PAGE, h.m->hva, OTHER_TAGS,
+	     expect_nothing_stale_in_guest);
+	if (!h.stale)
 		mte_run_again("evidence void: no page had stale tags");
+}
+
+static pid_t child;
+static unsigned int moved;
+
+static void fork_and_write(struct mte_helper *h)
+{
+	u64 pfn = mte_pfn(h->addr);
+
+	if (child)
+		kill(child, SIGKILL);
+	child = fork();
+	if (!child) {
+		/* It only has to have the page, too. */
+		alarm(CHILD_SECONDS);
+		pause();
+		_exit(0);
+	}
+	if (child < 0)
+		mte_die("no process: %s", strerror(errno));
+	WRITE_ONCE(*h->addr, 1);
+	moved += mte_pfn(h->addr) != pfn;
 }
 
 /*
@@ -356,84 +362,41 @@ static void touch_races_write(const struct mte_case *c)
  */
 static void write_races_fork(const struct mte_case *c)
 {
-	unsigned int i, tried = 0, hit = 0, moved = 0, lost = 0;
 	struct mte_helper h = { .work = write_tags };
-	u8 tags[MTE_GRANULES_PER_PAGE];
 	const char *writer;
-	pid_t child;
-	char *page;
-	u64 pfn;
 
 	if (!race_window_loaded())
 		mte_skip("race_window.ko is not loaded");
 
-	h.m = mte_vm_create(true);
-	mte_vm_add_memory(h.m, c->backing, SIZE);
-	h.tags = tags;
-	mte_vmm_touch(h.m, SIZE);
-	mte_need_huge_page(h.m);
+	h.m = mte_vm_create_on(c->backing, SIZE, MTE_TOUCHED);
 	writer = find_tag_writer(h.m);
 	mte_helper_start(&h);
-
-	for (i = 1; i <= WINDOWS; i++, tried++) {
-		h.ipa = IPA + i * MTE_PAGE;
-		page = mte_vm_hva(h.m) + i * MTE_PAGE;
-		pfn = mte_pfn(page);
-		fill_tags(tags, h.ipa, TAGS);
-
-		if (race_window_arm_once(writer, h.tid, HOLD_US))
-			mte_die("cannot probe %s()", writer);
-		mte_helper_go(&h);
-		if (race_window_wait_hit())
-			hit++;
-		child = fork();
-		if (!child) {
-			/* It only has to have the page, too. */
-			alarm(CHILD_SECONDS);
-			pause();
-			_exit(0);
-		}
-		WRITE_ONCE(*page, 1);
-		race_window_release();
-		mte_helper_wait(&h);
-		race_window_disarm();
-		moved += mte_pfn(page) != pfn;
-
-		if (child < 0 || h.ret != MTE_PAGE)
-			mte_die("fork() returned %d, COPY_TAGS %ld", child, h.ret);
-		expect_nothing_lost(h.m, h.ipa, TAGS, &lost);
-		kill(child, SIGKILL);
-		waitpid(child, NULL, 0);
-	}
-	mte_helper_end(&h);
-
-	ksft_print_msg("held in %s(): windows tried %u, hit %u, pages copied %u, lost %u\n",
-		       writer, tried, hit, moved, lost);
-	if (!hit)
-		mte_run_again("evidence void: no window was hit");
+	race(&h, writer, WINDOWS, MTE_PAGE, h.m->hva, TAGS, fork_and_write);
+	ksft_print_msg("%u pages were copied for the VMM\n", moved);
 }
 
 static const struct mte_case cases[] = {
 	{ "guest_load_first_sees_no_stale_tags",
-	  load_first, MTE_ON_ALL | MTE_ON_OPTIONAL },
+	  first_touch, MTE_ON_ALL | MTE_ON_OPTIONAL, LOAD_FIRST },
 	{ "guest_store_first_sees_no_stale_tags",
-	  store_first, MTE_ON_ALL | MTE_ON_OPTIONAL },
-	{ "ioctl_sees_no_stale_tags",
-	  seen_by_ioctl, MTE_ON_ALL | MTE_ON_OPTIONAL },
+	  first_touch, MTE_ON_ALL | MTE_ON_OPTIONAL, STORE_FIRST },
+	{ "ioctl_sees_no_stale_tags", first_touch, MTE_ON_ALL | MTE_ON_OPTIONAL, IOCTL_FIRST },
 	{ "memory_touched_by_vmm_shows_no_stale_tags",
-	  vmm_first, MTE_ON_ALL | MTE_ON_OPTIONAL },
+	  first_touch, MTE_ON_ALL | MTE_ON_OPTIONAL, VMM_FIRST },
+	{ "ioctl_sees_no_stale_tags_of_memory_touched_by_vmm",
+	  first_touch, MTE_ON_ALL | MTE_ON_OPTIONAL, VMM_THEN_IOCTL },
 	{ "flag_is_set_after_tags_are_cleared", flag_after_tags, MTE_ON_ALL },
-	{ "guest_load_does_not_flag_the_zero_page", zero_page_has_no_flag,
-	  MTE_ON_ANON },
-	{ "copy_tags_racing_first_touch_loses_nothing", write_races_touch,
-	  MTE_ON_ALL },
-	{ "first_touch_racing_copy_tags_sees_no_stale_tags", touch_races_write,
-	  MTE_ON_SMALL },
-	{ "copy_tags_racing_fork_reach_the_guest", write_races_fork,
-	  BIT(MTE_ANON) | BIT(MTE_THP) },
+	{ "guest_load_does_not_flag_the_zero_page", zero_page_has_no_flag, MTE_ON_ANON },
+	{ "copy_tags_racing_first_touch_loses_nothing", write_races_touch, MTE_ON_ALL },
+	{ "first_touch_racing_copy_tags_sees_no_stale_tags", touch_races_write, MTE_ON_SMALL },
+	{ "copy_tags_racing_fork_reach_the_guest", write_races_fork, BIT(MTE_ANON) | BIT(MTE_THP) },
+	{ "guest_beside_first_touch_of_tagged_alias_loses_no_tags",
+	  alias_races_guest, BIT(MTE_MEMFD), false },
+	{ "tagged_alias_beside_first_touch_of_guest_loses_no_tags",
+	  alias_races_guest, BIT(MTE_MEMFD), true },
 };
 
 int main(void)
 {
-	mte_run_cases(cases, ARRAY_LEN(cases));
+	mte_run_cases(cases, ARRAY_SIZE(cases));
 }

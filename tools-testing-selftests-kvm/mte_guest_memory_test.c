@@ -28,11 +28,6 @@
  * When a huge page is split, the first page, the head, matters: its state must
  * not become that of the others. With tags in the first page the others are in
  * danger to show stale tags, without they are in danger to lose theirs.
- *
- * Two initialisers: a vCPU that touches a page for the first time, and the VMM
- * that touches it in a second mapping of the memfd, with PROT_MTE. One is held
- * as it is about to clear the tags (race_window.ko), the other one sets tags as
- * soon as it is let to. They must not be lost.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -43,6 +38,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kselftest.h"
@@ -50,7 +46,8 @@
 
 #define IPA		MTE_REGION_IPA
 #define SMALL_SIZE	(64 * MTE_PAGE)
-#define FILLER_SIZE	(64UL << 20)
+/* More than the allocator's lists for each CPU hold, of large pages, too */
+#define FILLER_SIZE	(MTE_PAGE < 65536 ? 64UL << 20 : 128UL << 20)
 
 #define TAGS		0x7a3e9d1UL
 #define LATER_TAGS	0x1a7e3d5UL
@@ -60,10 +57,6 @@
 #define SPLIT_HUGE_PAGES	"/sys/kernel/debug/split_huge_pages"
 #define COMPACT_MEMORY		"/proc/sys/vm/compact_memory"
 #define PMD_SIZE		"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
-
-/* Long enough for the other side on a busy host, and it ends by itself. */
-#define HOLD_US		100000
-#define WINDOWS		16
 
 /* Beside an event in a case's arg: the tags are in the second, fourth... page */
 #define FROM_SECOND	0x100
@@ -96,7 +89,7 @@ static size_t size_of(const struct mte_case *c)
 
 static void *page_at(struct mte_vm *m, size_t i)
 {
-	return mte_vm_hva(m) + i * MTE_PAGE;
+	return m->hva + i * MTE_PAGE;
 }
 
 /*
@@ -130,7 +123,7 @@ static void fill_data(const struct mte_case *c, struct mte_vm *m)
 static void swap_out(struct mte_vm *m, size_t size)
 {
 	mte_need_swap();
-	mte_page_out(mte_vm_hva(m), size);
+	mte_page_out(m->hva, size);
 	/* The pages for what comes back have seen other tags, which count. */
 	mte_dirty_free_memory();
 	mte_begin_counting_stale_pages();
@@ -203,14 +196,12 @@ static void part_has_tags(const struct mte_case *c);
 static void merge_same_pages(const struct mte_case *c, struct mte_vm *m)
 {
 	size_t i, merged = 0;
-	char *control = mmap(NULL, 2 * MTE_PAGE, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *control = kvm_mmap(2 * MTE_PAGE, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS, -1);
 
-	if (control == MAP_FAILED)
-		mte_die("no memory: %s", strerror(errno));
 	memset(control, 0xc3, 2 * MTE_PAGE);
 	if (madvise(control, 2 * MTE_PAGE, MADV_MERGEABLE) ||
-	    madvise(mte_vm_hva(m), size_of(c), MADV_MERGEABLE))
+	    madvise(m->hva, size_of(c), MADV_MERGEABLE))
 		mte_die("no KSM: %s", strerror(errno));
 
 	mte_set_tunable(KSM "sleep_millisecs", 0);
@@ -263,10 +254,10 @@ static void fork_and_write(const struct mte_case *c, struct mte_vm *m)
 			      pages);
 }
 
-/* A page without tags in the first huge page */
+/* A page without tags in the middle of the first huge page */
 static void *split_at(const struct mte_case *c, struct mte_vm *m)
 {
-	return page_at(m, 300 + !(c->arg & FROM_SECOND));
+	return page_at(m, MTE_BLOCK / MTE_PAGE / 2 + !(c->arg & FROM_SECOND));
 }
 
 static void expect_split(struct mte_vm *m, bool split)
@@ -304,8 +295,8 @@ static void split_by_unmap(const struct mte_case *c, struct mte_vm *m)
 	expect_split(m, false);
 	if (madvise(split_at(c, m), MTE_PAGE, MADV_DONTNEED))
 		mte_die("MADV_DONTNEED: %s", strerror(errno));
-	snprintf(range, sizeof(range), "%d,%p,%p", getpid(), mte_vm_hva(m),
-		 mte_vm_hva(m) + MTE_BLOCK);
+	snprintf(range, sizeof(range), "%d,%p,%p", getpid(), m->hva,
+		 m->hva + MTE_BLOCK);
 	/* A page may be in use for a moment. */
 	for (tries = 0; tries < 100; tries++) {
 		/* Kernels without ranges split all huge pages of the machine. */
@@ -328,12 +319,12 @@ static void collapse(const struct mte_case *c, struct mte_vm *m)
 	if (mte_tunable(PMD_SIZE) > MTE_BLOCK)
 		mte_skip("MADV_COLLAPSE makes huge pages of %lu MiB only",
 			 mte_tunable(PMD_SIZE) >> 20);
-	if (madvise(mte_vm_hva(m), MTE_BLOCK, MADV_HUGEPAGE))
+	if (madvise(m->hva, MTE_BLOCK, MADV_HUGEPAGE))
 		mte_die("MADV_HUGEPAGE: %s", strerror(errno));
 	expect_split(m, true);
 	/* A page may be in use for a moment. */
 	for (tries = 0; tries < 100 && err; tries++) {
-		err = madvise(mte_vm_hva(m), MTE_BLOCK, MADV_COLLAPSE) ?
+		err = madvise(m->hva, MTE_BLOCK, MADV_COLLAPSE) ?
 		      errno : 0;
 		if (err == EINVAL && !tries)
 			mte_skip("kernel without MADV_COLLAPSE");
@@ -342,7 +333,7 @@ static void collapse(const struct mte_case *c, struct mte_vm *m)
 	}
 	if (err)
 		mte_run_again("MADV_COLLAPSE: %s", strerror(err));
-	/* Shared memory is not mapped again before somebody needs it. */
+	/* Shared memory is not mapped again before it is needed. */
 	READ_ONCE(*(u64 *)page_at(m, 1));
 	expect_split(m, false);
 }
@@ -352,8 +343,8 @@ static void mprotect_mte(const struct mte_case *c, struct mte_vm *m)
 {
 	size_t i;
 
-	if (mprotect(mte_vm_hva(m), size_of(c), PROT_READ | PROT_WRITE | PROT_MTE))
-		mte_skip("no PROT_MTE for this memory");
+	if (mprotect(m->hva, size_of(c), PROT_READ | PROT_WRITE | PROT_MTE))
+		mte_die("no PROT_MTE for this memory: %s", strerror(errno));
 	for (i = 0; i < size_of(c) / MTE_PAGE; i++)
 		READ_ONCE(*(u64 *)page_at(m, i));
 }
@@ -384,13 +375,8 @@ static void happen(const struct mte_case *c, struct mte_vm *m)
 
 static char *map_filler(void)
 {
-	char *filler = mmap(NULL, FILLER_SIZE, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	if (filler == MAP_FAILED)
-		mte_die("no memory: %s", strerror(errno));
-
-	return filler;
+	return kvm_mmap(FILLER_SIZE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1);
 }
 
 /*
@@ -400,8 +386,10 @@ static char *map_filler(void)
 static void fill_data_below_free_memory(const struct mte_case *c,
 					struct mte_vm *m)
 {
-	char *before = map_filler(), *after;
+	char *before, *after;
 
+	mte_need_memory(2 * FILLER_SIZE);
+	before = map_filler();
 	fill_data(c, m);
 	after = map_filler();
 	munmap(before, FILLER_SIZE);
@@ -410,11 +398,8 @@ static void fill_data_below_free_memory(const struct mte_case *c,
 
 static struct mte_vm *create_vm(const struct mte_case *c)
 {
-	struct mte_vm *m;
+	struct mte_vm *m = mte_vm_create_on(c->backing, size_of(c), MTE_DIRTY);
 
-	mte_dirty_free_memory();
-	m = mte_vm_create(true);
-	mte_vm_add_memory(m, c->backing, size_of(c));
 	if (c->arg == COMPACTION)
 		fill_data_below_free_memory(c, m);
 	else
@@ -456,7 +441,6 @@ static void part_has_tags(const struct mte_case *c)
 	u64 ipa = c->arg & FROM_SECOND ? IPA + run : IPA;
 	struct mte_vm *m = create_vm(c);
 
-	mte_tag_program_memory(m);
 	mte_begin_counting_stale_pages();
 	if (c->backing == MTE_THP)
 		mte_vm_log_dirty_pages(m, true);
@@ -478,10 +462,28 @@ static void part_has_tags(const struct mte_case *c)
  * Races
  */
 
-static void mprotect_pages(struct mte_helper *h)
+static u64 now_ns(void)
 {
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+
+	return now.tv_sec * 1000000000UL + now.tv_nsec;
+}
+
+static u64 mprotect_begin, mprotect_end;
+
+static void mprotect_page(struct mte_helper *h)
+{
+	unsigned int spin;
+
+	/* Sweep its start over what the guest does. */
+	for (spin = 0; spin < h->arg * 500; spin++)
+		barrier();
+	mprotect_begin = now_ns();
 	h->ret = mprotect(h->addr, h->size, PROT_READ | PROT_WRITE | PROT_MTE) ?
 		 errno : 0;
+	mprotect_end = now_ns();
 }
 
 /*
@@ -492,102 +494,44 @@ static void mprotect_beside_guest(const struct mte_case *c)
 {
 	struct mte_vm *m = create_vm(c);
 	struct mte_helper h = {
-		.work = mprotect_pages,
+		.work = mprotect_page,
 		.size = c->backing == MTE_THP ? MTE_PAGE : mte_unit(c->backing),
 	};
 	size_t range = c->backing == MTE_THP ? SMALL_SIZE : size_of(c);
+	u64 ipa, begin, end, pattern = TAGS;
+	unsigned int met = 0, pages = 0;
 	size_t done, length;
-	u64 ipa, pattern = TAGS;
 	bool ok = true;
 
 	mte_helper_start(&h);
 	for (done = h.size; done <= range && ok; done += h.size, pattern++) {
 		length = done > h.size ? 2 * h.size : h.size;
 		ipa = IPA + done - length;
-		h.addr = mte_vm_hva(m) + done - h.size;
+		h.addr = m->hva + done - h.size;
+		h.arg = pages % 16;
 
+		begin = now_ns();
 		mte_helper_go(&h);
 		mte_guest_set_pattern(m, ipa, length, pattern);
 		ok = mte_expect_guest_sees(m, ipa, length, pattern,
 					   "beside mprotect");
+		end = now_ns();
 		mte_helper_wait(&h);
-		if (h.ret == EINVAL && done == h.size)
-			mte_skip("no PROT_MTE for this memory");
 		if (h.ret)
 			mte_die("mprotect: %s", strerror(h.ret));
 		ok &= mte_expect_guest_sees(m, ipa, length, pattern,
 					    "after mprotect");
+		met += mprotect_begin < end && begin < mprotect_end;
+		pages++;
 	}
 	mte_helper_end(&h);
 
 	mte_guest_set_pattern(m, IPA, range, TAGS);
 	mte_expect_ioctl_reads(m, IPA, range, TAGS, "at the end");
-}
-
-/* A second mapping of all of a memfd's memory, with PROT_MTE */
-static char *map_tagged_alias(struct mte_vm *m)
-{
-	char *alias = mremap(mte_vm_hva(m), 0, SMALL_SIZE, MREMAP_MAYMOVE);
-
-	if (alias == MAP_FAILED ||
-	    mprotect(alias, SMALL_SIZE, PROT_READ | PROT_WRITE | PROT_MTE))
-		mte_die("no second mapping: %s", strerror(errno));
-
-	return alias;
-}
-
-static void touch_alias(struct mte_helper *h)
-{
-	WRITE_ONCE(*h->addr, 1);
-}
-
-static void touch_in_guest(struct mte_helper *h)
-{
-	mte_guest_store(h->m, h->ipa, MTE_PAGE);
-}
-
-/* The helper is held before it clears tags; @c->arg: it is the vCPU. */
-static void alias_races_guest(const struct mte_case *c)
-{
-	struct mte_vm *m = create_vm(c);
-	char *alias = map_tagged_alias(m);
-	struct mte_helper h = {
-		.work = c->arg ? touch_in_guest : touch_alias,
-		.m = m,
-	};
-	unsigned int i, hit = 0, lost = 0;
-
-	if (!race_window_loaded())
-		mte_skip("race_window.ko is not loaded");
-	mte_tag_program_memory(m);
-	mte_guest_store(m, IPA, MTE_PAGE);
-	mte_helper_start(&h);
-
-	for (i = 1; i <= WINDOWS; i++) {
-		h.ipa = IPA + i * MTE_PAGE;
-		h.addr = alias + i * MTE_PAGE;
-		if (race_window_arm_once("mte_clear_page_tags", h.tid, HOLD_US))
-			mte_die("cannot probe mte_clear_page_tags()");
-		mte_helper_go(&h);
-		if (race_window_wait_hit())
-			hit++;
-		if (c->arg)
-			mte_vmm_set_pattern(h.addr, h.ipa, MTE_PAGE, TAGS);
-		else
-			mte_guest_set_pattern(m, h.ipa, MTE_PAGE, TAGS);
-		race_window_release();
-		mte_helper_wait(&h);
-		race_window_disarm();
-		lost += !mte_expect_ioctl_reads(m, h.ipa, MTE_PAGE, TAGS,
-						"tags set meanwhile");
-	}
-	mte_helper_end(&h);
-
-	ksft_print_msg("windows tried %u, hit %u, lost %u\n", WINDOWS, hit, lost);
-	mte_expect_guest_sees(m, IPA + MTE_PAGE, WINDOWS * MTE_PAGE, TAGS,
-			      "at the end");
-	if (!hit)
-		mte_run_again("evidence void: no window was hit");
+	ksft_print_msg("%u of %u times mprotect() and the guest ran at the same time\n",
+		       met, pages);
+	if (!met)
+		mte_run_again("evidence void: mprotect() and the guest never met");
 }
 
 #define ON_FILE		MTE_IF(MTE_ABI_PRIVATE_FILE, BIT(MTE_PRIVATE_FILE))
@@ -595,36 +539,31 @@ static void alias_races_guest(const struct mte_case *c)
 #define ON_MOVE		(MTE_ON_ALL_SIZES | MTE_ON_OPTIONAL)
 #define ON_PRIVATE	((MTE_ON_ALL_SIZES | ON_FILE) & ~BIT(MTE_MEMFD))
 #define ON_THP		BIT(MTE_THP)
+#define ON_MPROTECT	(MTE_ON_SMALL | BIT(MTE_THP) | \
+			 MTE_IF(MTE_ABI_HUGETLB_PROT_MTE, MTE_ON_ALL_SIZES))
 
 static const struct mte_case cases[] = {
 	{ "swap_in_by_guest_keeps_tags", keeps_tags, ON_SWAP, SWAP_IN_BY_GUEST },
-	{ "swap_in_by_guest_shows_no_stale_tags",
-	  part_has_tags, ON_SWAP, SWAP_IN_BY_GUEST },
+	{ "swap_in_by_guest_shows_no_stale_tags", part_has_tags, ON_SWAP, SWAP_IN_BY_GUEST },
 	{ "swap_in_by_vmm_keeps_tags", keeps_tags, ON_SWAP, SWAP_IN_BY_VMM },
-	{ "swap_in_by_vmm_shows_no_stale_tags",
-	  part_has_tags, ON_SWAP, SWAP_IN_BY_VMM },
+	{ "swap_in_by_vmm_shows_no_stale_tags", part_has_tags, ON_SWAP, SWAP_IN_BY_VMM },
 	{ "swapoff_keeps_tags", keeps_tags, ON_SWAP, SWAPOFF },
 	{ "swapoff_shows_no_stale_tags", part_has_tags, ON_SWAP, SWAPOFF },
 
 	{ "soft_offline_keeps_tags", keeps_tags, ON_MOVE, SOFT_OFFLINE },
-	{ "soft_offline_shows_no_stale_tags",
-	  part_has_tags, ON_MOVE, SOFT_OFFLINE },
+	{ "soft_offline_shows_no_stale_tags", part_has_tags, ON_MOVE, SOFT_OFFLINE },
 	{ "compaction_keeps_tags", keeps_tags, MTE_ON_SMALL, COMPACTION },
-	{ "compaction_shows_no_stale_tags",
-	  part_has_tags, MTE_ON_SMALL, COMPACTION },
+	{ "compaction_shows_no_stale_tags", part_has_tags, MTE_ON_SMALL, COMPACTION },
 	{ "ksm_keeps_tags", keeps_tags, MTE_ON_ANON, MERGE },
 	{ "ksm_shows_no_stale_tags", part_has_tags, MTE_ON_ANON, MERGE },
 	{ "fork_keeps_tags", keeps_tags, ON_PRIVATE, FORK },
 	{ "fork_shows_no_stale_tags", part_has_tags, ON_PRIVATE, FORK },
 
-	{ "split_by_madv_cold_keeps_tags",
-	  part_has_tags, ON_THP, SPLIT_BY_COLD | FROM_SECOND },
-	{ "split_by_madv_cold_shows_no_stale_tags",
-	  part_has_tags, ON_THP, SPLIT_BY_COLD },
+	{ "split_by_madv_cold_keeps_tags", part_has_tags, ON_THP, SPLIT_BY_COLD | FROM_SECOND },
+	{ "split_by_madv_cold_shows_no_stale_tags", part_has_tags, ON_THP, SPLIT_BY_COLD },
 	{ "split_by_madv_pageout_keeps_tags",
 	  part_has_tags, ON_THP, SPLIT_BY_PAGEOUT | FROM_SECOND },
-	{ "split_by_madv_pageout_shows_no_stale_tags",
-	  part_has_tags, ON_THP, SPLIT_BY_PAGEOUT },
+	{ "split_by_madv_pageout_shows_no_stale_tags", part_has_tags, ON_THP, SPLIT_BY_PAGEOUT },
 	{ "split_of_partly_mapped_page_keeps_tags",
 	  part_has_tags, ON_THP, SPLIT_BY_UNMAP | FROM_SECOND },
 	{ "split_of_partly_mapped_page_shows_no_stale_tags",
@@ -632,18 +571,12 @@ static const struct mte_case cases[] = {
 	{ "collapse_keeps_tags", keeps_tags, MTE_ON_SMALL, COLLAPSE },
 	{ "collapse_shows_no_stale_tags", part_has_tags, MTE_ON_SMALL, COLLAPSE },
 
-	{ "mprotect_mte_keeps_tags", keeps_tags, MTE_ON_ALL_SIZES, MPROTECT },
-	{ "mprotect_mte_shows_no_stale_tags",
-	  part_has_tags, MTE_ON_ALL_SIZES, MPROTECT },
-	{ "mprotect_mte_beside_running_vcpu_loses_no_tags",
-	  mprotect_beside_guest, MTE_ON_ALL_SIZES },
-	{ "guest_beside_first_touch_of_tagged_alias_loses_no_tags",
-	  alias_races_guest, BIT(MTE_MEMFD), false },
-	{ "tagged_alias_beside_first_touch_of_guest_loses_no_tags",
-	  alias_races_guest, BIT(MTE_MEMFD), true },
+	{ "mprotect_mte_keeps_tags", keeps_tags, ON_MPROTECT, MPROTECT },
+	{ "mprotect_mte_shows_no_stale_tags", part_has_tags, ON_MPROTECT, MPROTECT },
+	{ "mprotect_mte_beside_running_vcpu_loses_no_tags", mprotect_beside_guest, ON_MPROTECT },
 };
 
 int main(void)
 {
-	mte_run_cases(cases, ARRAY_LEN(cases));
+	mte_run_cases(cases, ARRAY_SIZE(cases));
 }

@@ -17,10 +17,10 @@
  * As a VMM would do, pages of zeros with tags of zero are not written. The new
  * VM's memory is made of pages with stale tags: the guest must not see any.
  */
-#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 #include <linux/kvm.h>
 
@@ -195,8 +195,7 @@ static void *runner_main(void *arg)
 		}
 		stop = mte_guest_run(r->m);
 		if (stop.why != MTE_REPORTED)
-			mte_die("the guest stopped for reason %d, value %#lx",
-				stop.why, (unsigned long)stop.value);
+			mte_die_of_stop(stop, "in the old VM");
 		__atomic_store_n(&r->reached, stop.value, __ATOMIC_RELEASE);
 	}
 
@@ -225,24 +224,18 @@ static bool is_zero(const void *mem, size_t size)
 static bool copy_page(struct mte_vm *from, struct mte_vm *to, u64 page)
 {
 	u64 offset = page * MTE_PAGE;
-	u8 tags[MTE_GRANULES_PER_PAGE];
-	long ret;
+	u8 tags[MTE_MAX_TAGS] = {};
 
-	ret = mte_read_tags(from, IPA + offset, tags, MTE_PAGE);
-	if (ret != MTE_PAGE)
-		mte_die("reading the tags of page %lu: %ld",
-			(unsigned long)page, ret);
-	if (is_zero(tags, sizeof(tags)) &&
-	    is_zero(mte_vm_hva(from) + offset, MTE_PAGE))
+	if (!mte_expect_return(mte_read_tags(from, IPA + offset, tags, MTE_PAGE), MTE_PAGE,
+			       "a read"))
+		return false;
+	if (is_zero(tags, sizeof(tags)) && is_zero(from->hva + offset, MTE_PAGE))
 		return false;
 
-	memcpy(mte_vm_hva(to) + offset, mte_vm_hva(from) + offset, MTE_PAGE);
-	ret = mte_write_tags(to, IPA + offset, tags, MTE_PAGE);
-	if (ret != MTE_PAGE)
-		mte_die("writing the tags of page %lu: %ld",
-			(unsigned long)page, ret);
+	memcpy(to->hva + offset, from->hva + offset, MTE_PAGE);
 
-	return true;
+	return mte_expect_return(mte_write_tags(to, IPA + offset, tags, MTE_PAGE), MTE_PAGE,
+				 "a write");
 }
 
 static unsigned long copy_all(struct mte_vm *from, struct mte_vm *to)
@@ -258,13 +251,13 @@ static unsigned long copy_all(struct mte_vm *from, struct mte_vm *to)
 
 static unsigned long copy_dirty(struct mte_vm *from, struct mte_vm *to)
 {
-	unsigned long *bitmap = calloc(PAGES / BITS_PER_LONG, sizeof(*bitmap));
+	unsigned long *bitmap = bitmap_zalloc(PAGES);
 	unsigned long dirty = 0;
 	u64 page;
 
-	mte_vm_fetch_dirty_log(from, bitmap);
+	kvm_vm_get_dirty_log(from->vm, MTE_REGION_SLOT, bitmap);
 	for (page = 0; page < PAGES; page++) {
-		if (!(bitmap[page / BITS_PER_LONG] >> page % BITS_PER_LONG & 1))
+		if (!test_bit(page, bitmap))
 			continue;
 		copy_page(from, to, page);
 		dirty++;
@@ -283,7 +276,7 @@ static void copy_program(struct mte_vm *from, struct mte_vm *to)
 	u8 *tags = malloc(size / MTE_GRANULE);
 
 	if (size != size_to)
-		mte_die("the VMs differ");
+		mte_die("slot 0 has %zu and %zu bytes", size, size_to);
 	memcpy(mem_to, mem, size);
 	if (mte_read_tags(from, 0, tags, size) != (long)size ||
 	    mte_write_tags(to, 0, tags, size) != (long)size)
@@ -293,39 +286,30 @@ static void copy_program(struct mte_vm *from, struct mte_vm *to)
 
 static void copy_registers(struct mte_vm *from, struct mte_vm *to)
 {
-	struct kvm_reg_list probe = { .n = 0 }, *list;
+	struct kvm_reg_list *list;
 	u8 value[256], now[256];
 	struct kvm_one_reg reg;
 	size_t size;
-	long ret;
 	u64 i;
 
 	/* The report is an access that is not completed yet. */
-	mte_guest_settle(from);
-	mte_guest_settle(to);
+	vcpu_run_complete_io(from->vcpu);
+	vcpu_run_complete_io(to->vcpu);
 
-	mte_vcpu_ioctl(from, KVM_GET_REG_LIST, &probe);
-	list = calloc(1, sizeof(*list) + probe.n * sizeof(list->reg[0]));
-	list->n = probe.n;
-	if (mte_vcpu_ioctl(from, KVM_GET_REG_LIST, list))
-		mte_die("KVM_GET_REG_LIST failed");
+	list = vcpu_get_reg_list(from->vcpu);
 	for (i = 0; i < list->n; i++) {
 		reg.id = list->reg[i];
 		reg.addr = (uintptr_t)value;
 		size = 1UL << ((reg.id & KVM_REG_SIZE_MASK) >> KVM_REG_SIZE_SHIFT);
-		ret = mte_vcpu_ioctl(from, KVM_GET_ONE_REG, &reg);
-		if (ret)
+		if (ioctl(from->vcpu->fd, KVM_GET_ONE_REG, &reg))
 			mte_die("cannot read register %#lx: %s",
-				(unsigned long)reg.id, strerror(-ret));
-		ret = mte_vcpu_ioctl(to, KVM_SET_ONE_REG, &reg);
-		if (!ret)
+				(unsigned long)reg.id, strerror(errno));
+		if (!ioctl(to->vcpu->fd, KVM_SET_ONE_REG, &reg))
 			continue;
 		/* Some cannot change once a vCPU has run: they need not. */
 		reg.addr = (uintptr_t)now;
-		if (mte_vcpu_ioctl(to, KVM_GET_ONE_REG, &reg) ||
-		    memcmp(now, value, size))
-			mte_die("cannot write register %#lx: %s",
-				(unsigned long)reg.id, strerror(-ret));
+		if (ioctl(to->vcpu->fd, KVM_GET_ONE_REG, &reg) || memcmp(now, value, size))
+			mte_die("cannot write register %#lx", (unsigned long)reg.id);
 	}
 	free(list);
 }
@@ -341,22 +325,17 @@ static void migrate(const struct mte_case *c)
 	struct mte_stop stop;
 	unsigned int i;
 
-	mte_dirty_free_memory();
-	from = mte_vm_create(true);
-	mte_vm_add_memory(from, c->backing, SIZE);
+	from = mte_vm_create_on(c->backing, SIZE, MTE_DIRTY);
 	mte_vm_spare_huge_pages(from);
 	mte_guest_start(from, work, updates, 0, 0, 0);
 
 	r.m = from;
-	if (pthread_create(&r.thread, NULL, runner_main, &r))
-		mte_die("no thread for the vCPU");
+	kvm_pthread_create(&r.thread, NULL, runner_main, &r);
 	runner_wait(&r);
 	mte_need_huge_page(from);
 
 	/* Stale tags again where the first guest did not need the memory */
-	mte_dirty_free_memory();
-	to = mte_vm_create(true);
-	mte_vm_add_memory(to, c->backing, SIZE);
+	to = mte_vm_create_on(c->backing, SIZE, MTE_DIRTY);
 
 	/* Once beforehand, to count the pages of the test memory only */
 	copy_program(from, to);
@@ -398,8 +377,7 @@ static void migrate(const struct mte_case *c)
 		stop = mte_guest_run(to);
 	} while (stop.why == MTE_REPORTED);
 	if (stop.why != MTE_RETURNED)
-		mte_die("the guest stopped in the new VM for reason %d, value %#lx",
-			stop.why, (unsigned long)stop.value);
+		mte_die_of_stop(stop, "in the new VM");
 	mte_expect(!(u32)stop.value, "the guest finds %u of %lu pages wrong",
 		   (u32)stop.value, WORKED_ON);
 	mte_expect(!(stop.value >> 32), "the guest finds %lu registers wrong",
@@ -418,13 +396,11 @@ static void migrate(const struct mte_case *c)
 }
 
 static const struct mte_case cases[] = {
-	{ "paused_guest_finds_its_memory_in_the_new_vm",
-	  migrate, MTE_ON_ALL, false },
-	{ "running_guest_finds_its_memory_in_the_new_vm",
-	  migrate, MTE_ON_ALL, true },
+	{ "paused_guest_finds_its_memory_in_the_new_vm", migrate, MTE_ON_ALL, false },
+	{ "running_guest_finds_its_memory_in_the_new_vm", migrate, MTE_ON_ALL, true },
 };
 
 int main(void)
 {
-	mte_run_cases(cases, ARRAY_LEN(cases));
+	mte_run_cases(cases, ARRAY_SIZE(cases));
 }

@@ -28,24 +28,20 @@
  *
  * The capability:
  *  - a vCPU that starts in AArch32 is refused in a VM with MTE
- *  - a vCPU with EL2 is refused, or has no MTE registers if it has no MTE
+ *  - a vCPU with EL2 is refused in a VM with MTE
  *  - it is not there in protected mode. To be run with kvm-arm.mode=protected on
  *    the kernel's command line, the one before with kvm-arm.mode=nested
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <unistd.h>
 #include <linux/kvm.h>
-#include <asm/hwcap.h>
 
 #include "kselftest.h"
 #include "mte.h"
@@ -116,14 +112,10 @@ static const struct {
 	/* The bits that hold something */
 	u64 mask;
 } regs[NR_REGS] = {
-	{ "RGSR_EL1", ARM64_SYS_REG(3, 0, 1, 0, 5), read_rgsr, write_rgsr,
-	  0xffff0f },
-	{ "GCR_EL1", ARM64_SYS_REG(3, 0, 1, 0, 6), read_gcr, write_gcr,
-	  0x1ffff },
-	{ "TFSR_EL1", ARM64_SYS_REG(3, 0, 5, 6, 0), read_tfsr, write_tfsr,
-	  0x3 },
-	{ "TFSRE0_EL1", ARM64_SYS_REG(3, 0, 5, 6, 1), read_tfsre0,
-	  write_tfsre0, 0x3 },
+	{ "RGSR_EL1", ARM64_SYS_REG(3, 0, 1, 0, 5), read_rgsr, write_rgsr, 0xffff0f },
+	{ "GCR_EL1", ARM64_SYS_REG(3, 0, 1, 0, 6), read_gcr, write_gcr, 0x1ffff },
+	{ "TFSR_EL1", ARM64_SYS_REG(3, 0, 5, 6, 0), read_tfsr, write_tfsr, 0x3 },
+	{ "TFSRE0_EL1", ARM64_SYS_REG(3, 0, 5, 6, 1), read_tfsre0, write_tfsre0, 0x3 },
 };
 
 #define SET_WAY(name, operands)						\
@@ -164,18 +156,9 @@ static u64 value_of(unsigned int i, u64 seed)
  * The VMM's side
  */
 
-static long get_reg(struct mte_vm *m, u64 id, u64 *value)
+static u64 reg_value(struct mte_vm *m, unsigned int i)
 {
-	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)value };
-
-	return mte_vcpu_ioctl(m, KVM_GET_ONE_REG, &reg);
-}
-
-static long set_reg(struct mte_vm *m, u64 id, u64 value)
-{
-	struct kvm_one_reg reg = { .id = id, .addr = (uintptr_t)&value };
-
-	return mte_vcpu_ioctl(m, KVM_SET_ONE_REG, &reg);
+	return vcpu_get_reg(m->vcpu, regs[i].id);
 }
 
 static u64 call_guest(struct mte_vm *m, mte_guest_function function, u64 arg0,
@@ -183,14 +166,7 @@ static u64 call_guest(struct mte_vm *m, mte_guest_function function, u64 arg0,
 {
 	struct mte_stop stop = mte_guest_try(m, function, arg0, arg1, NULL);
 
-	if (stop.why == MTE_EXCEPTION)
-		mte_expect(false, "%s: exception in the guest, ESR %#lx", what,
-			   (unsigned long)stop.value);
-	else if (stop.why != MTE_RETURNED)
-		mte_die("%s: the guest stopped for reason %d, value %#lx", what,
-			stop.why, (unsigned long)stop.value);
-
-	return stop.why == MTE_RETURNED ? stop.value : ~0UL;
+	return mte_expect_stop(stop, 0, what) ? stop.value : ~0UL;
 }
 
 static void expect_undefined(struct mte_vm *m, mte_guest_function function,
@@ -209,16 +185,10 @@ static void expect_undefined(struct mte_vm *m, mte_guest_function function,
 
 static bool in_reg_list(struct mte_vm *m, u64 id)
 {
-	struct kvm_reg_list probe = { .n = 0 }, *list;
+	struct kvm_reg_list *list = vcpu_get_reg_list(m->vcpu);
 	bool found = false;
 	u64 i;
 
-	if (mte_vcpu_ioctl(m, KVM_GET_REG_LIST, &probe) != -E2BIG)
-		mte_die("KVM_GET_REG_LIST does not tell the length");
-	list = calloc(1, sizeof(*list) + probe.n * sizeof(list->reg[0]));
-	list->n = probe.n;
-	if (mte_vcpu_ioctl(m, KVM_GET_REG_LIST, list))
-		mte_die("KVM_GET_REG_LIST failed");
 	for (i = 0; i < list->n; i++)
 		found |= list->reg[i] == id;
 	free(list);
@@ -229,21 +199,17 @@ static bool in_reg_list(struct mte_vm *m, u64 id)
 static void one_reg_with_mte(const struct mte_case *c)
 {
 	struct mte_vm *m = mte_vm_create(true);
-	u64 value, seed;
 	unsigned int i;
-	long ret;
+	u64 seed;
 
 	for (i = 0; i < NR_REGS; i++) {
 		mte_expect(in_reg_list(m, regs[i].id), "%s is not in the list",
 			   regs[i].name);
 		for (seed = 0; seed < 8; seed++) {
-			ret = set_reg(m, regs[i].id, value_of(i, seed));
-			mte_expect(!ret, "%s: cannot be written: %ld",
-				   regs[i].name, ret);
-			ret = get_reg(m, regs[i].id, &value);
-			mte_expect(!ret && value == value_of(i, seed),
-				   "%s: %ld, read %#lx, not %#lx", regs[i].name,
-				   ret, (unsigned long)value,
+			vcpu_set_reg(m->vcpu, regs[i].id, value_of(i, seed));
+			mte_expect(reg_value(m, i) == value_of(i, seed),
+				   "%s: read %#lx, not %#lx", regs[i].name,
+				   (unsigned long)reg_value(m, i),
 				   (unsigned long)value_of(i, seed));
 		}
 	}
@@ -254,17 +220,14 @@ static void one_reg_without_mte(const struct mte_case *c)
 	struct mte_vm *m = mte_vm_create(false);
 	unsigned int i;
 	u64 value;
-	long ret;
 
 	for (i = 0; i < NR_REGS; i++) {
 		mte_expect(!in_reg_list(m, regs[i].id), "%s is in the list",
 			   regs[i].name);
-		ret = get_reg(m, regs[i].id, &value);
-		mte_expect(ret == -ENOENT, "%s: read returned %ld",
-			   regs[i].name, ret);
-		ret = set_reg(m, regs[i].id, 0);
-		mte_expect(ret == -ENOENT, "%s: write returned %ld",
-			   regs[i].name, ret);
+		mte_expect(__vcpu_get_reg(m->vcpu, regs[i].id, &value) && errno == ENOENT,
+			   "%s: a read is not ENOENT", regs[i].name);
+		mte_expect(__vcpu_set_reg(m->vcpu, regs[i].id, 0) && errno == ENOENT,
+			   "%s: a write is not ENOENT", regs[i].name);
 	}
 }
 
@@ -276,7 +239,7 @@ static void one_reg_is_the_guests(const struct mte_case *c)
 
 	for (seed = 0; seed < 8; seed++) {
 		for (i = 0; i < NR_REGS; i++)
-			set_reg(m, regs[i].id, value_of(i, seed));
+			vcpu_set_reg(m->vcpu, regs[i].id, value_of(i, seed));
 		for (i = 0; i < NR_REGS; i++) {
 			value = call_guest(m, regs[i].read, 0, 0, regs[i].name);
 			mte_expect(value == value_of(i, seed),
@@ -286,170 +249,137 @@ static void one_reg_is_the_guests(const struct mte_case *c)
 			call_guest(m, regs[i].write, value_of(i, ~seed), 0,
 				   regs[i].name);
 		}
-		for (i = 0; i < NR_REGS; i++) {
-			value = 0;
-			get_reg(m, regs[i].id, &value);
-			mte_expect(value == value_of(i, ~seed),
+		for (i = 0; i < NR_REGS; i++)
+			mte_expect(reg_value(m, i) == value_of(i, ~seed),
 				   "%s: the VMM reads %#lx, not the guest's %#lx",
-				   regs[i].name, (unsigned long)value,
+				   regs[i].name, (unsigned long)reg_value(m, i),
 				   (unsigned long)value_of(i, ~seed));
-		}
 	}
+}
+
+/* What the VMM and the guest read is the same. */
+static u64 id_register_of(struct mte_vm *m)
+{
+	u64 seen = call_guest(m, read_id_aa64pfr1, 0, 0, "ID_AA64PFR1_EL1");
+	u64 value = vcpu_get_reg(m->vcpu, ID_AA64PFR1_EL1);
+
+	mte_expect(MTE_LEVEL(seen) == MTE_LEVEL(value) && MTE_FRAC(seen) == MTE_FRAC(value),
+		   "the guest reads %#lx, the VMM %#lx", (unsigned long)seen,
+		   (unsigned long)value);
+
+	return value;
 }
 
 static void id_register(const struct mte_case *c)
 {
-	struct mte_vm *with = mte_vm_create(true);
-	struct mte_vm *without = mte_vm_create(false);
-	u64 value = 0;
+	u64 with = id_register_of(mte_vm_create(true));
+	u64 without = id_register_of(mte_vm_create(false));
 
-	mte_expect(!get_reg(with, ID_AA64PFR1_EL1, &value) &&
-		   MTE_LEVEL(value) >= 2,
-		   "with MTE, the VMM reads %#lx", (unsigned long)value);
-	value = call_guest(with, read_id_aa64pfr1, 0, 0, "ID_AA64PFR1_EL1");
-	mte_expect(MTE_LEVEL(value) >= 2, "with MTE, the guest reads %#lx",
-		   (unsigned long)value);
-
-	value = ~0UL;
-	mte_expect(!get_reg(without, ID_AA64PFR1_EL1, &value) &&
-		   !MTE_LEVEL(value),
-		   "without MTE, the VMM reads %#lx", (unsigned long)value);
-	value = call_guest(without, read_id_aa64pfr1, 0, 0, "ID_AA64PFR1_EL1");
-	mte_expect(!MTE_LEVEL(value), "without MTE, the guest reads %#lx",
-		   (unsigned long)value);
+	mte_expect(MTE_LEVEL(with) >= 2, "%#lx with MTE", (unsigned long)with);
+	mte_expect(!MTE_LEVEL(without), "%#lx without MTE", (unsigned long)without);
 }
 
 static void mte_frac(const struct mte_case *c)
 {
-	struct mte_vm *with = mte_vm_create(true);
-	struct mte_vm *without = mte_vm_create(false);
-	u64 value = 0, seen;
-	unsigned int frac;
+	u64 with = id_register_of(mte_vm_create(true));
+	u64 without = id_register_of(mte_vm_create(false));
 
-	if (get_reg(with, ID_AA64PFR1_EL1, &value))
-		mte_die("cannot read ID_AA64PFR1_EL1");
-	frac = MTE_FRAC(value);
 	/* MTE3 comes with all of MTE2. */
-	mte_expect(frac == MTE_FRAC_ASYNC ||
-		   (frac == MTE_FRAC_NO_ASYNC && MTE_LEVEL(value) == 2),
-		   "with MTE, the VMM reads %#lx", (unsigned long)value);
-	seen = call_guest(with, read_id_aa64pfr1, 0, 0, "ID_AA64PFR1_EL1");
-	mte_expect(MTE_FRAC(seen) == frac,
-		   "with MTE, the guest reads %#lx, the VMM %#lx",
-		   (unsigned long)seen, (unsigned long)value);
+	mte_expect(MTE_FRAC(with) == MTE_FRAC_ASYNC ||
+		   (MTE_FRAC(with) == MTE_FRAC_NO_ASYNC && MTE_LEVEL(with) == 2),
+		   "%#lx with MTE", (unsigned long)with);
+	mte_expect(!MTE_FRAC(without), "%#lx without MTE", (unsigned long)without);
+}
 
-	value = ~0UL;
-	mte_expect(!get_reg(without, ID_AA64PFR1_EL1, &value) &&
-		   !MTE_FRAC(value),
-		   "without MTE, the VMM reads %#lx", (unsigned long)value);
-	seen = call_guest(without, read_id_aa64pfr1, 0, 0, "ID_AA64PFR1_EL1");
-	mte_expect(!MTE_FRAC(seen), "without MTE, the guest reads %#lx",
-		   (unsigned long)seen);
+/* Returns 0 or -errno. */
+static int init_vcpu(struct kvm_vm *vm, struct kvm_vcpu *vcpu, u32 feature)
+{
+	struct kvm_vcpu_init init;
+
+	vm_ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init);
+	init.features[0] |= feature;
+
+	return ioctl(vcpu->fd, KVM_ARM_VCPU_INIT, &init) ? -errno : 0;
 }
 
 /* A vCPU that has not run yet: its ID registers can be written. */
-static int create_bare_vcpu(bool mte)
+static struct kvm_vcpu *create_bare_vcpu(bool mte)
 {
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
-	int kvm = open("/dev/kvm", O_RDWR), vm, vcpu;
-	struct kvm_vcpu_init init;
+	struct kvm_vm *vm = vm_create_barebones();
+	struct kvm_vcpu *vcpu;
 
-	vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
-	if (vm < 0 || (mte && ioctl(vm, KVM_ENABLE_CAP, &cap)))
-		mte_die("no VM: %s", strerror(errno));
-	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0UL);
-	if (vcpu < 0 || ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init) ||
-	    ioctl(vcpu, KVM_ARM_VCPU_INIT, &init))
+	if (mte && mte_enable(vm))
+		mte_die("cannot enable KVM_CAP_ARM_MTE: %s", strerror(errno));
+	vcpu = __vm_vcpu_add(vm, 0);
+	if (init_vcpu(vm, vcpu, 0))
 		mte_die("no vCPU: %s", strerror(errno));
-	close(vm);
-	close(kvm);
 
 	return vcpu;
 }
 
-static unsigned int mte_frac_of(int vcpu)
+static unsigned int mte_frac_of(struct kvm_vcpu *vcpu)
 {
-	u64 value;
-	struct kvm_one_reg reg = {
-		.id = ID_AA64PFR1_EL1,
-		.addr = (uintptr_t)&value,
-	};
-
-	if (ioctl(vcpu, KVM_GET_ONE_REG, &reg))
-		mte_die("cannot read ID_AA64PFR1_EL1: %s", strerror(errno));
-
-	return MTE_FRAC(value);
+	return MTE_FRAC(vcpu_get_reg(vcpu, ID_AA64PFR1_EL1));
 }
 
-/* Write it as a value that another kernel has saved. Returns 0 or an errno. */
-static int restore_mte_frac(int vcpu, u64 frac)
+/* Write it as a value that another kernel has saved. Returns 0 or -errno. */
+static int restore_mte_frac(struct kvm_vcpu *vcpu, u64 frac)
 {
-	u64 value;
-	struct kvm_one_reg reg = {
-		.id = ID_AA64PFR1_EL1,
-		.addr = (uintptr_t)&value,
-	};
+	u64 value = vcpu_get_reg(vcpu, ID_AA64PFR1_EL1);
 
-	if (ioctl(vcpu, KVM_GET_ONE_REG, &reg))
-		mte_die("cannot read ID_AA64PFR1_EL1: %s", strerror(errno));
 	value &= ~(0xfUL << MTE_FRAC_SHIFT);
 	value |= frac << MTE_FRAC_SHIFT;
 
-	return ioctl(vcpu, KVM_SET_ONE_REG, &reg) ? errno : 0;
+	return __vcpu_set_reg(vcpu, ID_AA64PFR1_EL1, value) ? -errno : 0;
 }
 
 /* No kernel can have saved what does not exist, or more than the hardware has. */
 static void wrong_mte_frac(const struct mte_case *c)
 {
-	int vcpu = create_bare_vcpu(true), err;
+	struct kvm_vcpu *vcpu = create_bare_vcpu(true);
+	char what[40];
 	u64 frac;
 
 	for (frac = 1; frac < MTE_FRAC_NO_ASYNC; frac++) {
-		err = restore_mte_frac(vcpu, frac);
-		mte_expect(err == EINVAL, "%lu: %s", (unsigned long)frac,
-			   err ? strerror(err) : "accepted");
+		snprintf(what, sizeof(what), "MTE_frac %lu", (unsigned long)frac);
+		mte_expect_return(restore_mte_frac(vcpu, frac), -EINVAL, what);
 	}
 	/* Less than that cannot be emulated. */
-	if (mte_frac_of(vcpu) == MTE_FRAC_ASYNC) {
-		err = restore_mte_frac(vcpu, MTE_FRAC_NO_ASYNC);
-		mte_expect(err == EINVAL, "no asynchronous checks: %s",
-			   err ? strerror(err) : "accepted");
-	}
-	vcpu = create_bare_vcpu(false);
-	err = restore_mte_frac(vcpu, MTE_FRAC_NO_ASYNC);
-	mte_expect(err == EINVAL, "without MTE: %s",
-		   err ? strerror(err) : "accepted");
+	if (mte_frac_of(vcpu) == MTE_FRAC_ASYNC)
+		mte_expect_return(restore_mte_frac(vcpu, MTE_FRAC_NO_ASYNC), -EINVAL,
+				  "no asynchronous checks");
+	mte_expect_return(restore_mte_frac(create_bare_vcpu(false), MTE_FRAC_NO_ASYNC),
+			  -EINVAL, "without MTE");
 }
 
 static void saved_mte_frac(const struct mte_case *c)
 {
-	int vcpu = create_bare_vcpu(true), err;
+	struct kvm_vcpu *vcpu = create_bare_vcpu(true);
 
-	err = restore_mte_frac(vcpu, mte_frac_of(vcpu));
-	mte_expect(!err, "what was read cannot be written: %s", strerror(err));
+	mte_expect_return(restore_mte_frac(vcpu, mte_frac_of(vcpu)), 0, "as it was read");
 	if (mte_frac_of(vcpu) != MTE_FRAC_NO_ASYNC)
 		mte_skip("this CPU has asynchronous tag checks");
 
-	err = restore_mte_frac(vcpu, MTE_FRAC_ASYNC);
-	mte_expect(!err, "zero cannot be written: %s", strerror(err));
+	mte_expect_return(restore_mte_frac(vcpu, MTE_FRAC_ASYNC), 0, "zero");
 	mte_expect(mte_frac_of(vcpu) == MTE_FRAC_NO_ASYNC,
 		   "then the guest has asynchronous checks");
 }
 
-static void registers_without_mte(const struct mte_case *c)
+enum { REGISTERS, GMID, SET_WAY_OPS };
+
+static void undefined_without_mte(const struct mte_case *c)
 {
 	struct mte_vm *m = mte_vm_create(false);
 	unsigned int i;
 
-	for (i = 0; i < NR_REGS; i++) {
+	for (i = 0; c->arg == REGISTERS && i < NR_REGS; i++) {
 		expect_undefined(m, regs[i].read, regs[i].name);
 		expect_undefined(m, regs[i].write, regs[i].name);
 	}
-}
-
-static void gmid_without_mte(const struct mte_case *c)
-{
-	expect_undefined(mte_vm_create(false), read_gmid, "GMID_EL1");
+	if (c->arg == GMID)
+		expect_undefined(m, read_gmid, "GMID_EL1");
+	for (i = 0; c->arg == SET_WAY_OPS && i < ARRAY_SIZE(set_way_ops); i++)
+		expect_undefined(m, set_way_ops[i].function, set_way_ops[i].name);
 }
 
 static void gmid_with_mte(const struct mte_case *c)
@@ -462,16 +392,6 @@ static void gmid_with_mte(const struct mte_case *c)
 		   (unsigned long)value);
 }
 
-static void set_way_without_mte(const struct mte_case *c)
-{
-	struct mte_vm *m = mte_vm_create(false);
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_LEN(set_way_ops); i++)
-		expect_undefined(m, set_way_ops[i].function,
-				 set_way_ops[i].name);
-}
-
 static void set_way_with_mte(const struct mte_case *c)
 {
 	struct mte_vm *m = mte_vm_create(true);
@@ -480,7 +400,7 @@ static void set_way_with_mte(const struct mte_case *c)
 	/* Tags must survive it, of course. */
 	mte_vm_add_memory(m, MTE_ANON, MTE_PAGE);
 	mte_guest_set_pattern(m, MTE_REGION_IPA, MTE_PAGE, 0x5e7a7ULL);
-	for (i = 0; i < ARRAY_LEN(set_way_ops); i++)
+	for (i = 0; i < ARRAY_SIZE(set_way_ops); i++)
 		call_guest(m, set_way_ops[i].function, 0, 0,
 			   set_way_ops[i].name);
 	mte_expect_guest_sees(m, MTE_REGION_IPA, MTE_PAGE, 0x5e7a7ULL,
@@ -496,26 +416,21 @@ static void injected_exception(const struct mte_case *c)
 {
 	struct kvm_vcpu_events events = { .exception.ext_dabt_pending = 1 };
 	struct mte_vm *m = mte_vm_create(true);
-	u64 pstate_id = KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |
-			KVM_REG_ARM_CORE_REG(regs.pstate);
-	u64 pstate = 0;
+	u64 pstate = vcpu_get_reg(m->vcpu, ARM64_CORE_REG(regs.pstate));
 	struct mte_stop stop;
-	long ret;
 
-	ret = get_reg(m, pstate_id, &pstate);
-	mte_expect(!ret && !(pstate & TCO),
-		   "PSTATE is %#lx before the exception", (unsigned long)pstate);
+	mte_expect(!(pstate & TCO), "PSTATE is %#lx before the exception",
+		   (unsigned long)pstate);
 
 	/* The vCPU can be given only one thing to do when it goes on. */
-	mte_guest_settle(m);
-	ret = mte_vcpu_ioctl(m, KVM_SET_VCPU_EVENTS, &events);
-	if (ret)
-		mte_die("cannot inject an external abort: %s", strerror(-ret));
+	vcpu_run_complete_io(m->vcpu);
+	if (ioctl(m->vcpu->fd, KVM_SET_VCPU_EVENTS, &events))
+		mte_die("cannot inject an external abort: %s", strerror(errno));
 	pstate = 0;
 	stop = mte_guest_try(m, do_nothing, 0, 0, &pstate);
-	mte_expect(stop.why == MTE_EXCEPTION &&
-		   ESR_EC(stop.value) == EC_DABT_SAME_EL,
-		   "no abort, but reason %d, value %#lx", stop.why,
+	if (stop.why != MTE_EXCEPTION)
+		mte_die_of_stop(stop, "no external abort");
+	mte_expect(ESR_EC(stop.value) == EC_DABT_SAME_EL, "another exception: ESR %#lx",
 		   (unsigned long)stop.value);
 	mte_expect(pstate & TCO, "PSTATE is %#lx in the handler",
 		   (unsigned long)pstate);
@@ -539,13 +454,13 @@ static void use_mte_in_vmm(void)
 
 static unsigned int wrong_tags_in_vmm(void)
 {
+	register u64 tagged asm("x0");
 	unsigned int i, wrong = 0;
-	u64 tagged;
 
 	for (i = 0; i < 16; i++) {
-		asm volatile(".arch	armv8.5-a+memtag\n"
-			     "irg	%0, %1"
-			     : "=r" (tagged) : "r" (0UL));
+		tagged = 0;
+		/* IRG x0, x0 */
+		asm volatile(".inst 0x9adf1000" : "+r" (tagged));
 		wrong += tagged >> 56 != 1;
 	}
 
@@ -565,7 +480,7 @@ static u64 load(u64 addr, u64 b, u64 c, u64 d)
 
 static void update_of_stolen_time(const struct mte_case *c)
 {
-	u64 ipa = MTE_REGION_IPA, tag = 5, value;
+	u64 ipa = MTE_REGION_IPA, tag = 5;
 	struct kvm_device_attr attr = {
 		.group = KVM_ARM_VCPU_PVTIME_CTRL,
 		.attr = KVM_ARM_VCPU_PVTIME_IPA,
@@ -575,28 +490,25 @@ static void update_of_stolen_time(const struct mte_case *c)
 	unsigned int round, bad = 0;
 	u64 *stolen_time;
 	char *mem;
-	long ret;
 
-	mem = mmap(NULL, 2 * MTE_PAGE, PROT_READ | PROT_WRITE | PROT_MTE,
-		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED || mte_vm_add_mapping(m, mem, 2 * MTE_PAGE))
+	mem = kvm_mmap(2 * MTE_PAGE, PROT_READ | PROT_WRITE | PROT_MTE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	if (mte_vm_add_mapping(m, mem, 2 * MTE_PAGE))
 		mte_die("no memory: %s", strerror(errno));
 	mte_vmm_set_pattern(mem, ipa, MTE_PAGE, tag);
 	/* The second word of the record */
 	stolen_time = (u64 *)((uintptr_t)mem | tag << 56) + 1;
-	ret = mte_vcpu_ioctl(m, KVM_SET_DEVICE_ATTR, &attr);
-	if (ret == -ENXIO)
-		mte_skip("the kernel keeps no record of stolen time");
-	if (ret)
-		mte_die("no record of stolen time: %s", strerror(-ret));
+	if (ioctl(m->vcpu->fd, KVM_SET_DEVICE_ATTR, &attr)) {
+		if (errno == ENXIO)
+			mte_skip("the kernel keeps no record of stolen time");
+		mte_die("no record of stolen time: %s", strerror(errno));
+	}
 
 	use_mte_in_vmm();
 	for (round = 0; round < 20; round++) {
 		call_guest(m, write_tfsre0, 0, 0, "TFSRE0_EL1");
 		call_guest(m, load, ipa + MTE_PAGE, 0, "a load");
-		value = 0;
-		get_reg(m, regs[3].id, &value);
-		bad += !!value;
+		bad += !!reg_value(m, 3);
 		bad += !!call_guest(m, read_tfsre0, 0, 0, "TFSRE0_EL1");
 	}
 	mte_expect(!bad, "%u of %u times TFSRE0_EL1 has a fault that the guest did not make",
@@ -743,13 +655,11 @@ static void switch_by_scheduler(const struct mte_case *c)
 	long switches = 0;
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_LEN(runners); i++)
+	for (i = 0; i < ARRAY_SIZE(runners); i++)
 		runners[i].switches = &switches;
-	for (i = 0; i < ARRAY_LEN(runners); i++)
-		if (pthread_create(&runners[i].thread, NULL, runner_main,
-				   &runners[i]))
-			mte_die("no thread");
-	for (i = 0; i < ARRAY_LEN(runners); i++) {
+	for (i = 0; i < ARRAY_SIZE(runners); i++)
+		kvm_pthread_create(&runners[i].thread, NULL, runner_main, &runners[i]);
+	for (i = 0; i < ARRAY_SIZE(runners); i++) {
 		pthread_join(runners[i].thread, NULL);
 		mte_expect(!runners[i].wrong, "thread %u saw %lu wrong values",
 			   i, (unsigned long)runners[i].wrong);
@@ -759,134 +669,72 @@ static void switch_by_scheduler(const struct mte_case *c)
 		mte_run_again("evidence void: the vCPUs were hardly switched");
 }
 
-static void aarch32(const struct mte_case *c)
+/*
+ * A vCPU that KVM could make, and that has to be refused in a VM with MTE. arg: the
+ * bit of the feature
+ */
+static void vcpu_refused(const struct mte_case *c)
 {
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
-	int kvm = open("/dev/kvm", O_RDWR), vm, vcpu;
-	struct kvm_vcpu_init init;
+	bool aarch32 = c->arg == KVM_ARM_VCPU_EL1_32BIT;
+	struct kvm_vm *vm = vm_create_barebones();
+	struct kvm_vcpu *vcpu;
 
-	if (ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_EL1_32BIT) <= 0)
-		mte_skip("this CPU has no AArch32 at EL1");
+	if (kvm_check_cap(aarch32 ? KVM_CAP_ARM_EL1_32BIT : KVM_CAP_ARM_EL2) <= 0)
+		mte_skip(aarch32 ? "this CPU has no AArch32 at EL1" : "no vCPU can have EL2");
 
-	vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
-	if (vm < 0 || ioctl(vm, KVM_ENABLE_CAP, &cap))
-		mte_die("no VM with MTE: %s", strerror(errno));
-	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0UL);
-	if (vcpu < 0 || ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init))
-		mte_die("no vCPU: %s", strerror(errno));
-	init.features[0] |= BIT(KVM_ARM_VCPU_EL1_32BIT);
-	mte_expect(ioctl(vcpu, KVM_ARM_VCPU_INIT, &init) == -1 &&
-		   errno == EINVAL, "not refused");
+	if (mte_enable(vm))
+		mte_die("cannot enable KVM_CAP_ARM_MTE: %s", strerror(errno));
+	vcpu = __vm_vcpu_add(vm, 0);
+	mte_expect_return(init_vcpu(vm, vcpu, BIT(c->arg)), -EINVAL, "in a VM with MTE");
 	/* It is not spoilt. */
-	init.features[0] &= ~BIT(KVM_ARM_VCPU_EL1_32BIT);
-	mte_expect(!ioctl(vcpu, KVM_ARM_VCPU_INIT, &init),
-		   "nor is it AArch64 now: %s", strerror(errno));
+	mte_expect_return(init_vcpu(vm, vcpu, 0), 0, "without that feature afterwards");
 
-	/* Without MTE it works. */
-	vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
-	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0UL);
-	init.features[0] |= BIT(KVM_ARM_VCPU_EL1_32BIT);
-	mte_expect(!ioctl(vcpu, KVM_ARM_VCPU_INIT, &init),
-		   "without MTE: %s", strerror(errno));
-}
-
-/* MTE is not virtualized for a hypervisor in the guest. */
-static void nested(const struct mte_case *c)
-{
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
-	int kvm = open("/dev/kvm", O_RDWR), vm, vcpu;
-	struct kvm_vcpu_init init;
-	struct kvm_one_reg reg;
-	unsigned int i;
-	u64 value = 0;
-	bool mte;
-
-	if (ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_EL2) <= 0)
-		mte_skip("no vCPU can have EL2");
-
-	vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
-	if (vm < 0 || ioctl(vm, KVM_ENABLE_CAP, &cap))
-		mte_die("no VM with MTE: %s", strerror(errno));
-	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0UL);
-	if (vcpu < 0 || ioctl(vm, KVM_ARM_PREFERRED_TARGET, &init))
-		mte_die("no vCPU: %s", strerror(errno));
-	init.features[0] |= BIT(KVM_ARM_VCPU_HAS_EL2);
-	if (ioctl(vcpu, KVM_ARM_VCPU_INIT, &init)) {
-		mte_expect(errno == EINVAL, "refused with %s", strerror(errno));
-		/* It is not spoilt. */
-		init.features[0] &= ~BIT(KVM_ARM_VCPU_HAS_EL2);
-		mte_expect(!ioctl(vcpu, KVM_ARM_VCPU_INIT, &init),
-			   "nor is it one without EL2 now: %s", strerror(errno));
-		ksft_print_msg("refused\n");
-		return;
-	}
-
-	reg.id = ID_AA64PFR1_EL1;
-	reg.addr = (uintptr_t)&value;
-	if (ioctl(vcpu, KVM_GET_ONE_REG, &reg))
-		mte_die("cannot read ID_AA64PFR1_EL1: %s", strerror(errno));
-	mte = MTE_LEVEL(value);
-	ksft_print_msg("accepted, ID_AA64PFR1_EL1 is %#lx\n", (unsigned long)value);
-	for (i = 0; i < NR_REGS; i++) {
-		reg.id = regs[i].id;
-		mte_expect(!ioctl(vcpu, KVM_GET_ONE_REG, &reg) == mte,
-			   "%s is%s there", regs[i].name, mte ? " not" : "");
-	}
+	vm = vm_create_barebones();
+	mte_expect_return(init_vcpu(vm, __vm_vcpu_add(vm, 0), BIT(c->arg)), 0,
+			  "in a VM without MTE");
 }
 
 static void protected_mode(const struct mte_case *c)
 {
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
 	struct kvm_arm_copy_mte_tags args = { .length = 0 };
-	int kvm = open("/dev/kvm", O_RDWR), vm;
+	struct kvm_vm *vm = vm_create_barebones();
 
 	if (!mte_kvm_is_protected())
 		mte_skip("KVM is not in protected mode");
 
-	vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
-	if (vm < 0)
-		mte_die("no VM: %s", strerror(errno));
-	mte_expect(ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_MTE) <= 0,
-		   "KVM has the capability");
-	mte_expect(ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_MTE) <= 0,
+	mte_expect(kvm_check_cap(KVM_CAP_ARM_MTE) <= 0, "KVM has the capability");
+	mte_expect(__vm_ioctl(vm, KVM_CHECK_EXTENSION, (void *)KVM_CAP_ARM_MTE) <= 0,
 		   "a VM has the capability");
-	mte_expect(ioctl(vm, KVM_ENABLE_CAP, &cap) == -1 && errno == EINVAL,
-		   "it can be enabled");
-	mte_expect(ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) == -1,
+	mte_expect_return(mte_enable(vm), -EINVAL, "enabling it");
+	mte_expect(__vm_ioctl(vm, KVM_ARM_MTE_COPY_TAGS, &args) == -1,
 		   "KVM_ARM_MTE_COPY_TAGS works");
 }
 
 static const struct mte_case cases[] = {
-	{ "one_reg_reaches_mte_registers_with_mte",
-	  one_reg_with_mte, MTE_ON_OWN },
-	{ "one_reg_has_no_mte_registers_without_mte",
-	  one_reg_without_mte, MTE_ON_OWN },
+	{ "one_reg_reaches_mte_registers_with_mte", one_reg_with_mte, MTE_ON_OWN },
+	{ "one_reg_has_no_mte_registers_without_mte", one_reg_without_mte, MTE_ON_OWN },
 	{ "one_reg_shows_the_guests_values", one_reg_is_the_guests, MTE_ON_OWN },
 	{ "id_register_follows_the_capability", id_register, MTE_ON_OWN },
 	{ "mte_frac_follows_the_capability", mte_frac, MTE_ON_OWN },
 	{ "mte_frac_that_cannot_be_is_refused", wrong_mte_frac, MTE_ON_OWN },
 	{ "mte_frac_saved_as_zero_can_be_restored", saved_mte_frac, MTE_ON_OWN },
-	{ "registers_are_undefined_without_mte",
-	  registers_without_mte, MTE_ON_OWN },
-	{ "gmid_is_undefined_without_mte", gmid_without_mte, MTE_ON_OWN },
+	{ "registers_are_undefined_without_mte", undefined_without_mte, MTE_ON_OWN, REGISTERS },
+	{ "gmid_is_undefined_without_mte", undefined_without_mte, MTE_ON_OWN, GMID },
 	{ "gmid_is_readable_with_mte", gmid_with_mte, MTE_ON_OWN },
 	{ "set_way_ops_on_tags_are_undefined_without_mte",
-	  set_way_without_mte, MTE_ON_OWN },
+	  undefined_without_mte, MTE_ON_OWN, SET_WAY_OPS },
 	{ "set_way_ops_on_tags_work_with_mte", set_way_with_mte, MTE_ON_OWN },
 	{ "injected_exception_sets_tco", injected_exception, MTE_ON_OWN },
 	{ "update_of_stolen_time_is_no_tag_check_fault_of_the_guest",
 	  update_of_stolen_time, MTE_ON_OWN },
 	{ "registers_survive_vcpus_taking_turns", take_turns, MTE_ON_OWN },
-	{ "registers_survive_switches_by_the_scheduler",
-	  switch_by_scheduler, MTE_ON_OWN },
-	{ "aarch32_vcpu_is_refused_with_mte", aarch32, MTE_ON_OWN },
-	{ "vcpu_with_el2_is_refused_or_has_no_mte_registers",
-	  nested, MTE_ON_OWN },
-	{ "capability_is_refused_in_protected_mode",
-	  protected_mode, MTE_ON_PROTECTED },
+	{ "registers_survive_switches_by_the_scheduler", switch_by_scheduler, MTE_ON_OWN },
+	{ "aarch32_vcpu_is_refused_with_mte", vcpu_refused, MTE_ON_OWN, KVM_ARM_VCPU_EL1_32BIT },
+	{ "vcpu_with_el2_is_refused_with_mte", vcpu_refused, MTE_ON_OWN, KVM_ARM_VCPU_HAS_EL2 },
+	{ "capability_is_refused_in_protected_mode", protected_mode, MTE_ON_PROTECTED },
 };
 
 int main(void)
 {
-	mte_run_cases(cases, ARRAY_LEN(cases));
+	mte_run_cases(cases, ARRAY_SIZE(cases));
 }

@@ -15,21 +15,16 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <linux/kvm.h>
+#include <linux/mount.h>
 #include <linux/userfaultfd.h>
 
 #include "arm64/mte/mte_zram.h"
 #include "kselftest.h"
-#include "kvm_util.h"
 #include "mte.h"
-#include "processor.h"
-
-#define MTE_REGION_SLOT		1
-#define MTE_ALIAS_SLOT		2
 
 /* A case that takes longer hangs; emulated CPUs on a busy host are slow. */
 #define CASE_TIMEOUT_S		240
@@ -40,18 +35,24 @@
  */
 #define MEMORY_RESERVE		(48UL << 20)
 #define MEMORY_MAX		(4UL << 30)
+/* More than this is asked for before it is used. */
+#define MUCH_MEMORY		(16UL << 20)
 /* The largest huge page that the cases are to use many of */
 #define MAX_BLOCK		(32UL << 20)
 /* More than slot 0 has, of pages of 64 KiB, too */
 #define MAX_PROGRAM		(256UL << 20)
 /* How often a case may ask to be run again */
 #define MAX_RUNS		5
+/* Long enough for what is done meanwhile, on a busy host; it ends by itself. */
+#define RACE_HOLD_US		100000
 
 #define FRAMES_HIDDEN		"page frame numbers are hidden without CAP_SYS_ADMIN"
 #define KPAGEFLAGS_THP		BIT(22)
 #define KPAGEFLAGS_ZERO_PAGE	BIT(24)
 #define KPAGEFLAGS_ARCH_2	BIT(41)
 
+/* Of CONFIG_HWPOISON_INJECT */
+#define UNPOISON		"/sys/kernel/debug/hwpoison/unpoison-pfn"
 #define HUGEPAGES		"/sys/kernel/mm/hugepages/"
 #define THP			"/sys/kernel/mm/transparent_hugepage/"
 
@@ -63,11 +64,9 @@
 #define DOORBELL_EXCEPTION	(DOORBELL_RESULT + 8)
 #define DOORBELL_REPORT		(DOORBELL_RESULT + 16)
 
-#define CORE_REG(name)	(KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | \
-			 KVM_REG_ARM_CORE_REG(name))
 #define ONE_REG_SCTLR_EL1	ARM64_SYS_REG(3, 0, 1, 0, 0)
-#define ONE_REG_TCR_EL1	ARM64_SYS_REG(3, 0, 2, 0, 2)
-#define ONE_REG_FAR_EL1	ARM64_SYS_REG(3, 0, 6, 0, 0)
+#define ONE_REG_TCR_EL1		ARM64_SYS_REG(3, 0, 2, 0, 2)
+#define ONE_REG_FAR_EL1		ARM64_SYS_REG(3, 0, 6, 0, 0)
 #define ONE_REG_MAIR_EL1	ARM64_SYS_REG(3, 0, 10, 2, 0)
 #define ONE_REG_VBAR_EL1	ARM64_SYS_REG(3, 0, 12, 0, 0)
 #define ONE_REG_TPIDR_EL1	ARM64_SYS_REG(3, 0, 13, 0, 4)
@@ -78,20 +77,7 @@
 #define MAIR_NORMAL_SHIFT	(4 * 8)
 #define MAIR_TAGGED		0xf0UL
 
-/* Tag instructions are no part of the base architecture. */
-#define MEMTAG	".arch armv8.5-a+memtag\n"
-
 size_t mte_page_size, mte_block_size;
-
-struct mte_vm {
-	struct kvm_vm *vm;
-	struct kvm_vcpu *vcpu;
-	struct kvm_run *run;
-	enum mte_backing backing;
-	char *hva;
-	size_t size;
-	unsigned int slot_flags;
-};
 
 /* Written by the process of a case, read by the one that reports. */
 static struct {
@@ -102,7 +88,7 @@ static struct {
 	int runs;
 	/* Nearly all of free memory was dirtied once. */
 	bool memory_dirty;
-	/* What the case changed in the system, for whoever cleans up */
+	/* What the case changed in the system, to be cleaned up */
 	struct settings settings;
 	int zram;
 } *verdict;
@@ -153,6 +139,14 @@ bool mte_expect(bool ok, const char *fmt, ...)
 	verdict->failed = true;
 
 	return false;
+}
+
+bool mte_expect_return(long ret, long expected, const char *what)
+{
+	return mte_expect(ret == expected, "%s: returned %ld%s%s, not %ld%s%s", what,
+			  ret, ret < 0 ? ", " : "", ret < 0 ? strerror(-ret) : "",
+			  expected, expected < 0 ? ", " : "",
+			  expected < 0 ? strerror(-expected) : "");
 }
 
 void mte_skip(const char *fmt, ...)
@@ -243,7 +237,7 @@ static void stop_case(int signal)
 		kill(-case_process, SIGKILL);
 }
 
-/* Whoever stops us wants the system back as it was. */
+/* A program that is stopped leaves the system as it was. */
 static void set_stop_handler(void (*handler)(int signal))
 {
 	struct sigaction action = { .sa_handler = handler };
@@ -387,6 +381,8 @@ void mte_run_cases(const struct mte_case *cases, unsigned int nr)
 	for (i = 0; i < nr; i++)
 		on |= cases[i].on;
 	on = need_kvm_with_mte(on);
+	/* If the library misses something, it says so before there is a plan. */
+	kvm_vm_free(vm_create(1));
 	if (mte_unit(MTE_HUGETLB_CONT) == mte_unit(MTE_HUGETLB))
 		on &= ~BIT(MTE_HUGETLB_CONT);
 
@@ -490,44 +486,55 @@ asm("	.pushsection .text\n"
  * The VMM's side
  */
 
-static u64 read_reg(struct mte_vm *m, u64 id)
+/* What a stop is, in words */
+static const char *stop_text(struct mte_stop stop)
 {
-	u64 value;
+	static const char * const texts[] = {
+		[MTE_RETURNED] = "the guest's function returned %#lx",
+		[MTE_REPORTED] = "the guest reported %#lx",
+		[MTE_EXCEPTION] = "exception in the guest, ESR %#lx",
+		[MTE_RUN_FAILED] = "KVM_RUN failed: %s",
+	};
+	static char text[128];
 
-	if (__vcpu_get_reg(m->vcpu, id, &value))
-		mte_die("cannot read register %#lx: %s", (unsigned long)id,
-			strerror(errno));
+	if (stop.why == MTE_RUN_FAILED)
+		snprintf(text, sizeof(text), texts[stop.why], strerror(stop.value));
+	else
+		snprintf(text, sizeof(text), texts[stop.why], (unsigned long)stop.value);
 
-	return value;
+	return text;
 }
 
-static void write_reg(struct mte_vm *m, u64 id, u64 value)
+bool mte_expect_stop(struct mte_stop stop, int error, const char *when)
 {
-	if (__vcpu_set_reg(m->vcpu, id, value))
-		mte_die("cannot write register %#lx: %s", (unsigned long)id,
-			strerror(errno));
+	if (error)
+		return mte_expect(stop.why == MTE_RUN_FAILED && stop.value == error,
+				  "%s: %s; KVM_RUN should have failed: %s", when,
+				  stop_text(stop), strerror(error));
+
+	return mte_expect(stop.why == MTE_RETURNED, "%s: %s", when, stop_text(stop));
+}
+
+void mte_die_of_stop(struct mte_stop stop, const char *when)
+{
+	mte_die("%s: %s", when, stop_text(stop));
 }
 
 static u64 run_until_doorbell(struct mte_vm *m)
 {
 	struct mte_stop stop = mte_guest_run(m);
 
-	if (stop.why == MTE_RUN_FAILED)
-		mte_die("KVM_RUN failed: %s", strerror(stop.value));
 	if (stop.why == MTE_EXCEPTION)
-		mte_die("exception in the guest: ESR %#lx, FAR %#lx, PC %#lx",
-			(unsigned long)stop.value,
-			(unsigned long)read_reg(m, ONE_REG_FAR_EL1),
-			(unsigned long)read_reg(m, CORE_REG(elr_el1)));
+		ksft_print_msg("FAR %#lx, PC %#lx\n",
+			       (unsigned long)vcpu_get_reg(m->vcpu, ONE_REG_FAR_EL1),
+			       (unsigned long)vcpu_get_reg(m->vcpu, ARM64_CORE_REG(elr_el1)));
 	if (stop.why != MTE_RETURNED)
-		mte_die("unexpected report of the guest: %#lx",
-			(unsigned long)stop.value);
+		mte_die_of_stop(stop, "a call of the guest");
 
 	return stop.value;
 }
 
-static u64 call_guest(struct mte_vm *m, void *function, u64 arg0,
-		      u64 arg1, u64 arg2, u64 arg3)
+static u64 call_guest(struct mte_vm *m, void *function, u64 arg0, u64 arg1, u64 arg2, u64 arg3)
 {
 	mte_guest_start(m, function, arg0, arg1, arg2, arg3);
 
@@ -547,18 +554,19 @@ struct mte_vm *mte_vm_create(bool mte)
 
 	m->vcpu = vm_vcpu_add(m->vm, 0, mte_guest_entry);
 	kvm_arch_vm_finalize_vcpus(m->vm);
-	m->run = m->vcpu->run;
-	virt_pg_map(m->vm, DOORBELL_RESULT, DOORBELL_RESULT);
+	virt_map(m->vm, DOORBELL_RESULT, DOORBELL_RESULT, 1);
 
-	write_reg(m, ONE_REG_TPIDR_EL1, DOORBELL_RESULT);
-	write_reg(m, ONE_REG_VBAR_EL1, (uintptr_t)mte_guest_vectors);
+	vcpu_set_reg(m->vcpu, ONE_REG_TPIDR_EL1, DOORBELL_RESULT);
+	vcpu_set_reg(m->vcpu, ONE_REG_VBAR_EL1, (uintptr_t)mte_guest_vectors);
 	if (mte) {
-		mair = read_reg(m, ONE_REG_MAIR_EL1);
+		mair = vcpu_get_reg(m->vcpu, ONE_REG_MAIR_EL1);
 		mair &= ~(0xffUL << MAIR_NORMAL_SHIFT);
 		mair |= MAIR_TAGGED << MAIR_NORMAL_SHIFT;
-		write_reg(m, ONE_REG_MAIR_EL1, mair);
-		write_reg(m, ONE_REG_TCR_EL1, read_reg(m, ONE_REG_TCR_EL1) | TCR_TBI0);
-		write_reg(m, ONE_REG_SCTLR_EL1, read_reg(m, ONE_REG_SCTLR_EL1) | SCTLR_ATA);
+		vcpu_set_reg(m->vcpu, ONE_REG_MAIR_EL1, mair);
+		vcpu_set_reg(m->vcpu, ONE_REG_TCR_EL1,
+			     vcpu_get_reg(m->vcpu, ONE_REG_TCR_EL1) | TCR_TBI0);
+		vcpu_set_reg(m->vcpu, ONE_REG_SCTLR_EL1,
+			     vcpu_get_reg(m->vcpu, ONE_REG_SCTLR_EL1) | SCTLR_ATA);
 	}
 	run_until_doorbell(m);
 
@@ -617,8 +625,8 @@ size_t mte_unit(enum mte_backing backing)
 	}
 }
 
-/* How many pages the pool of hugetlb pages has been given */
-static unsigned long huge_pages;
+/* How many pages the pool of hugetlb pages had, and has been given since */
+static unsigned long pool_had, pool_given;
 
 static void set_huge_pages(enum mte_backing backing, unsigned long pages)
 {
@@ -627,15 +635,15 @@ static void set_huge_pages(enum mte_backing backing, unsigned long pages)
 
 	snprintf(pool, sizeof(pool), HUGEPAGES "hugepages-%lukB/nr_hugepages", kib);
 	/*
-	 * Pages fresh from the buddy allocator only: what the pool hands on
-	 * from owner to owner is a property of its own.
+	 * What the pool hands on from owner to owner is a property of its own. Pages
+	 * fresh from the buddy allocator are the ones that it hands out first.
 	 */
-	if (mte_tunable(pool) != huge_pages)
-		mte_skip("the pool of hugetlb pages is in use, nr_hugepages must be 0");
-	if (pages > huge_pages)
-		mte_set_tunable(pool, pages);
-	huge_pages = mte_tunable(pool);
-	if (huge_pages < pages)
+	if (!pool_given)
+		pool_had = mte_tunable(pool);
+	if (pages > pool_given)
+		mte_set_tunable(pool, pool_had + pages);
+	pool_given = mte_tunable(pool) - pool_had;
+	if (pool_given < pages)
 		mte_skip("cannot reserve %lu hugetlb pages of %lu KiB", pages,
 			 kib);
 }
@@ -710,72 +718,46 @@ static void *map_backing(enum mte_backing backing, size_t size)
 				 strerror(errno));
 		return mem;
 	case MTE_MEMFD:
-		fd = syscall(__NR_memfd_create, "mte_test", MFD_CLOEXEC);
-		if (fd < 0)
-			mte_skip("no memfd: %s", strerror(errno));
-		if (ftruncate(fd, size))
-			mte_die("ftruncate: %s", strerror(errno));
+		fd = kvm_memfd_alloc(size, false);
 		mem = map_aligned(size, MAP_SHARED, fd);
 		close(fd);
 		return mem;
 	case MTE_HUGETLB:
 	case MTE_HUGETLB_CONT:
-		set_huge_pages(backing, size / mte_unit(backing));
-		flags |= MAP_HUGETLB |
-			 __builtin_ctzl(mte_unit(backing)) << MAP_HUGE_SHIFT;
-		return map_aligned(size, flags, -1);
 	case MTE_SHARED_HUGETLB:
 		set_huge_pages(backing, size / mte_unit(backing));
-		fd = syscall(__NR_memfd_create, "mte_test",
-			     MFD_CLOEXEC | MFD_HUGETLB |
-			     __builtin_ctzl(mte_unit(backing)) << MAP_HUGE_SHIFT);
-		if (fd < 0)
-			mte_skip("no memfd of hugetlb: %s", strerror(errno));
-		if (ftruncate(fd, size))
-			mte_die("ftruncate: %s", strerror(errno));
-		mem = map_aligned(size, MAP_SHARED, fd);
-		close(fd);
-		return mem;
+		flags = backing == MTE_SHARED_HUGETLB ? MAP_SHARED : MAP_PRIVATE;
+		flags |= MAP_ANONYMOUS | MAP_HUGETLB |
+			 __builtin_ctzl(mte_unit(backing)) << MAP_HUGE_SHIFT;
+		return map_aligned(size, flags, -1);
 	case MTE_PRIVATE_FILE:
 		use_up_unmovable_memory();
 		fd = mte_open_file(size);
 		mem = map_aligned(size, MAP_PRIVATE, fd);
 		close(fd);
 		return mem;
+	default:
+		return MAP_FAILED;
 	}
-
-	return MAP_FAILED;
 }
 
-static void add_memory(struct mte_vm *m, enum mte_backing backing, size_t size,
-		       size_t offset)
+static void add_memory(struct mte_vm *m, enum mte_backing backing, size_t size, size_t offset)
 {
 	size_t mask = mte_unit(backing) - 1;
 	char *mem;
-	u64 ipa;
-	int err;
 
 	size = (size + mask) & ~mask;
+	if (size > MUCH_MEMORY)
+		mte_need_memory(size);
 	mem = map_backing(backing, size + ((offset + mask) & ~mask));
 	if (mem == MAP_FAILED)
 		mte_skip("cannot map %zu KiB of %s memory: %s", size / 1024,
 			 mte_backing_name(backing), strerror(errno));
 
-	m->backing = backing;
-	m->size = size;
-	m->hva = mem + offset;
-
-	err = mte_vm_set_slot(m, MTE_REGION_SLOT, 0, MTE_REGION_IPA, size, m->hva);
-	/* Whether it is right to do so is for mte_memory_types_test to say. */
-	if (err == -EINVAL && backing != MTE_ANON)
-		mte_skip("the kernel refuses %s memory in an MTE VM",
-			 mte_backing_name(backing));
-	if (err)
+	if (mte_vm_add_mapping(m, mem + offset, size))
 		mte_die("cannot add %s memory: %s", mte_backing_name(backing),
-			strerror(-err));
-
-	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += m->vm->page_size)
-		virt_pg_map(m->vm, ipa, ipa);
+			strerror(errno));
+	m->backing = backing;
 }
 
 void mte_vm_add_memory(struct mte_vm *m, enum mte_backing backing, size_t size)
@@ -783,35 +765,33 @@ void mte_vm_add_memory(struct mte_vm *m, enum mte_backing backing, size_t size)
 	add_memory(m, backing, size, 0);
 }
 
-void mte_vm_add_misaligned_memory(struct mte_vm *m, enum mte_backing backing,
-				  size_t size)
+struct mte_vm *mte_vm_create_on(enum mte_backing backing, size_t size, unsigned int flags)
 {
-	add_memory(m, backing, size, MTE_PAGE);
+	struct mte_vm *m;
+
+	if (flags & MTE_DIRTY)
+		mte_dirty_free_memory();
+	m = mte_vm_create(true);
+	add_memory(m, backing, size, flags & MTE_MISALIGNED ? MTE_PAGE : 0);
+	if (flags & MTE_TOUCHED) {
+		mte_vmm_touch(m, size);
+		mte_need_huge_page(m);
+	}
+	if (flags & MTE_DIRTY)
+		mte_tag_program_memory(m);
+
+	return m;
 }
 
-static void change_slot(struct mte_vm *m, size_t size, const char *what)
+void mte_vm_set_slot(struct mte_vm *m, unsigned int flags, size_t size)
 {
-	int err = mte_vm_set_slot(m, MTE_REGION_SLOT, m->slot_flags,
-				  MTE_REGION_IPA, size, m->hva);
-
-	if (err)
-		mte_die("cannot %s: %s", what, strerror(-err));
+	if (mte_set_slot(m->vm, MTE_REGION_SLOT, flags, MTE_REGION_IPA, m->hva, size))
+		mte_die("cannot change the slot: %s", strerror(errno));
 }
 
 void mte_vm_log_dirty_pages(struct mte_vm *m, bool on)
 {
-	m->slot_flags = on ? KVM_MEM_LOG_DIRTY_PAGES : 0;
-	change_slot(m, m->size, "switch dirty logging");
-}
-
-void mte_vm_delete_slot(struct mte_vm *m)
-{
-	change_slot(m, 0, "delete the slot");
-}
-
-void mte_vm_make_slot_again(struct mte_vm *m)
-{
-	change_slot(m, m->size, "make the slot again");
+	mte_vm_set_slot(m, on ? KVM_MEM_LOG_DIRTY_PAGES : 0, m->size);
 }
 
 void mte_vm_destroy(struct mte_vm *m)
@@ -819,20 +799,6 @@ void mte_vm_destroy(struct mte_vm *m)
 	kvm_vm_free(m->vm);
 	munmap(m->hva, m->size);
 	free(m);
-}
-
-void mte_vm_add_read_only_alias(struct mte_vm *m, size_t size)
-{
-	int err = mte_vm_set_slot(m, MTE_ALIAS_SLOT, KVM_MEM_READONLY,
-				  MTE_ALIAS_IPA, size, m->hva);
-
-	if (err)
-		mte_skip("no read-only slot: %s", strerror(-err));
-}
-
-char *mte_vm_hva(struct mte_vm *m)
-{
-	return m->hva;
 }
 
 void mte_fill_pattern(u8 *tags, size_t nr, u64 pattern)
@@ -845,11 +811,12 @@ void mte_fill_pattern(u8 *tags, size_t nr, u64 pattern)
 
 long mte_copy(struct mte_vm *m, struct kvm_arm_copy_mte_tags *args)
 {
-	return mte_vm_ioctl(m, KVM_ARM_MTE_COPY_TAGS, args);
+	long ret = __vm_ioctl(m->vm, KVM_ARM_MTE_COPY_TAGS, args);
+
+	return ret == -1 ? -errno : ret;
 }
 
-long mte_write_tags(struct mte_vm *m, u64 ipa, const u8 *tags,
-		    size_t length)
+long mte_write_tags(struct mte_vm *m, u64 ipa, const u8 *tags, size_t length)
 {
 	struct kvm_arm_copy_mte_tags args = {
 		.guest_ipa = ipa,
@@ -878,8 +845,7 @@ static u64 granule_at(u64 ipa)
 	return (ipa - MTE_REGION_IPA) / MTE_GRANULE;
 }
 
-void mte_write_pattern(struct mte_vm *m, u64 ipa, size_t length,
-		       u64 pattern)
+void mte_write_pattern(struct mte_vm *m, u64 ipa, size_t length, u64 pattern)
 {
 	size_t i, nr = length / MTE_GRANULE;
 	u8 *tags = malloc(nr);
@@ -888,13 +854,12 @@ void mte_write_pattern(struct mte_vm *m, u64 ipa, size_t length,
 	for (i = 0; i < nr; i++)
 		tags[i] = mte_pattern_tag(pattern, granule_at(ipa) + i);
 	ret = mte_write_tags(m, ipa, tags, length);
-	if (ret != (long)length)
-		mte_die("COPY_TAGS wrote %ld of %zu bytes", ret, length);
+	if (!mte_expect_return(ret, length, "COPY_TAGS to the guest"))
+		exit(KSFT_FAIL);
 	free(tags);
 }
 
-bool mte_expect_ioctl_reads(struct mte_vm *m, u64 ipa, size_t length,
-			    u64 pattern, const char *when)
+bool mte_expect_ioctl_reads(struct mte_vm *m, u64 ipa, size_t length, u64 pattern, const char *when)
 {
 	size_t i, bad = 0, nr = length / MTE_GRANULE;
 	u8 *tags = malloc(nr);
@@ -907,8 +872,7 @@ bool mte_expect_ioctl_reads(struct mte_vm *m, u64 ipa, size_t length,
 		bad += tags[i] != mte_pattern_tag(pattern, granule_at(ipa) + i);
 	free(tags);
 
-	if (!mte_expect(ret == (long)length, "%s: COPY_TAGS read %ld of %zu bytes",
-			when, ret, length))
+	if (!mte_expect_return(ret, length, when))
 		return false;
 
 	return mte_expect(!bad, "%s: COPY_TAGS reads %zu of %zu tags wrong",
@@ -925,21 +889,18 @@ void mte_guest_store(struct mte_vm *m, u64 ipa, size_t length)
 	call_guest(m, guest_store, ipa, length, 0, 0);
 }
 
-void mte_guest_set_pattern(struct mte_vm *m, u64 ipa, size_t length,
-			   u64 pattern)
+void mte_guest_set_pattern(struct mte_vm *m, u64 ipa, size_t length, u64 pattern)
 {
 	call_guest(m, set_pattern, ipa, length, pattern, granule_at(ipa));
 }
 
-u64 mte_guest_mismatches(struct mte_vm *m, u64 ipa, size_t length,
-			 u64 pattern)
+u64 mte_guest_mismatches(struct mte_vm *m, u64 ipa, size_t length, u64 pattern)
 {
 	return call_guest(m, guest_mismatches, ipa, length, pattern,
 			  granule_at(ipa));
 }
 
-bool mte_expect_guest_sees(struct mte_vm *m, u64 ipa, size_t length,
-			   u64 pattern, const char *when)
+bool mte_expect_guest_sees(struct mte_vm *m, u64 ipa, size_t length, u64 pattern, const char *when)
 {
 	u64 bad = mte_guest_mismatches(m, ipa, length, pattern);
 
@@ -947,8 +908,7 @@ bool mte_expect_guest_sees(struct mte_vm *m, u64 ipa, size_t length,
 			  when, (unsigned long)bad, length / MTE_GRANULE);
 }
 
-void mte_expect_tags(struct mte_vm *m, u64 ipa, size_t length, u64 pattern,
-		     const char *when)
+void mte_expect_tags(struct mte_vm *m, u64 ipa, size_t length, u64 pattern, const char *when)
 {
 	mte_expect_ioctl_reads(m, ipa, length, pattern, when);
 	mte_expect_guest_sees(m, ipa, length, pattern, when);
@@ -969,16 +929,13 @@ static void *map_stale(size_t size, int advice)
 
 	/* DC GVA sets the tags of a whole block, where it is allowed. */
 	asm("mrs	%0, dczid_el0" : "=r" (dczid));
-	step = dczid & BIT(4) ? 2 * MTE_GRANULE : 4UL << (dczid & 0xf);
+	step = dczid & BIT(4) ? MTE_GRANULE : 4UL << (dczid & 0xf);
 
 	for (p = mem; p < mem + size; p += step) {
 		if (dczid & BIT(4))
-			asm volatile(MEMTAG
-				     "st2g	%0, [%1]"
-				     : : "r" (MTE_STALE << 56), "r" (p) : "memory");
+			mte_guest_store_tag((uintptr_t)p, MTE_STALE);
 		else
-			asm volatile(MEMTAG
-				     "dc	gva, %0"
+			asm volatile("sys #3, c7, c4, #3, %0"
 				     : : "r" ((uintptr_t)p | MTE_STALE << 56)
 				     : "memory");
 	}
@@ -1067,12 +1024,15 @@ static size_t memory_budget(void)
 	return size;
 }
 
+bool mte_may_have(size_t size)
+{
+	return memory_budget() >= size + memory_reserve();
+}
+
 void mte_need_memory(size_t size)
 {
-	size_t budget = memory_budget();
-
-	if (budget < size + memory_reserve())
-		mte_skip("only %zu MiB of memory to be had", budget >> 20);
+	if (!mte_may_have(size))
+		mte_skip("only %zu MiB of memory to be had", memory_budget() >> 20);
 }
 
 void mte_dirty_free_memory(void)
@@ -1112,10 +1072,11 @@ void mte_tag_program_memory(struct mte_vm *m)
 {
 	size_t length = MAX_PROGRAM;
 	u8 *zeros = calloc(1, length / MTE_GRANULE);
-
 	/* Slot 0 starts at IPA 0 and is smaller: the copy ends behind it. */
-	if (mte_write_tags(m, 0, zeros, length) <= 0)
-		mte_die("cannot set the tags of slot 0");
+	long ret = mte_write_tags(m, 0, zeros, length);
+
+	if (ret <= 0 || ret == (long)length)
+		mte_die("cannot set the tags of slot 0: %ld", ret);
 	free(zeros);
 }
 
@@ -1140,25 +1101,21 @@ u64 mte_vmm_mismatches(const void *addr, u64 ipa, size_t length, u64 pattern)
 
 /*
  * A file of ramfs: of the file systems that are always there it is the one
- * whose pages, although they are in memory, are not known to carry tags.
+ * whose pages, although they are in memory, are not known to carry tags. The mount
+ * has no place in the file system, and ends with the file.
  */
 int mte_open_file(size_t size)
 {
-	char dir[] = "/tmp/kvm_mte.XXXXXX";
-	char path[40];
-	int fd;
+	int fs = syscall(__NR_fsopen, "ramfs", 0), dir, fd;
 
-	if (!mkdtemp(dir))
-		mte_die("no directory: %s", strerror(errno));
-	if (mount("none", dir, "ramfs", 0, NULL)) {
-		rmdir(dir);
-		mte_skip("cannot mount ramfs");
-	}
-	snprintf(path, sizeof(path), "%s/file", dir);
-	fd = open(path, O_RDWR | O_CREAT, 0600);
-	/* It lives as long as it is mapped. */
-	umount2(dir, MNT_DETACH);
-	rmdir(dir);
+	if (fs < 0)
+		mte_skip("no ramfs: %s", strerror(errno));
+	if (syscall(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+		mte_die("no ramfs: %s", strerror(errno));
+	dir = syscall(__NR_fsmount, fs, 0, 0);
+	fd = openat(dir, "file", O_RDWR | O_CREAT, 0600);
+	close(dir);
+	close(fs);
 	if (fd < 0 || ftruncate(fd, size))
 		mte_die("no file: %s", strerror(errno));
 
@@ -1277,10 +1234,11 @@ void mte_page_out(void *addr, size_t length)
 
 void mte_migrate_page(void *addr)
 {
+	bool undo = !access(UNPOISON, W_OK);
 	u64 pfn = mte_pfn(addr);
 	int tries, err = EBUSY;
 
-	if (!getenv("MTE_TEST_SOFT_OFFLINE"))
+	if (!undo && !getenv("MTE_TEST_SOFT_OFFLINE"))
 		mte_skip("costs memory for good; set MTE_TEST_SOFT_OFFLINE to run it");
 	/* A page may be in use for a moment. */
 	for (tries = 0; tries < 100 && (err == EBUSY || err == EAGAIN); tries++) {
@@ -1290,7 +1248,10 @@ void mte_migrate_page(void *addr)
 	}
 	if (err)
 		mte_run_again("MADV_SOFT_OFFLINE: %s", strerror(err));
-	/* It need not be mapped again before somebody needs it. */
+	if (undo && !write_number(UNPOISON, pfn))
+		mte_die("cannot have page frame %#lx back: %s", (unsigned long)pfn,
+			strerror(errno));
+	/* It need not be mapped again before it is needed. */
 	READ_ONCE(*(char *)addr);
 	if (mte_pfn(addr) == pfn)
 		mte_run_again("evidence void: the page is where it was");
@@ -1302,7 +1263,7 @@ void mte_migrate_page(void *addr)
 
 void mte_begin_counting_stale_pages(void)
 {
-	/* Whoever clears them: a kernel thread may, for the guest. */
+	/* In any thread: one of the kernel may clear them for the guest. */
 	if (race_window_loaded() &&
 	    race_window_arm_once("mte_clear_page_tags", 0, 0))
 		mte_die("cannot probe mte_clear_page_tags()");
@@ -1310,6 +1271,7 @@ void mte_begin_counting_stale_pages(void)
 
 void mte_end_counting_stale_pages(struct mte_vm *m)
 {
+	const char *what = "had stale tags to clear";
 	unsigned long stale, of;
 
 	if (race_window_loaded()) {
@@ -1319,29 +1281,23 @@ void mte_end_counting_stale_pages(struct mte_vm *m)
 	} else if (!verdict->failed) {
 		of = m->size / MTE_PAGE;
 		stale = mte_remembered_frames(m->hva, m->size);
+		what = "are in frames that had stale tags at the start";
 	} else {
 		return;
 	}
-	ksft_print_msg("%lu of %lu pages had stale tags to clear\n", stale, of);
+	ksft_print_msg("%lu of %lu pages %s\n", stale, of, what);
 	if (!stale && !verdict->failed)
 		mte_run_again("evidence void: no page had stale tags");
 }
 
 static int kernel_log = -1;
 
-void mte_begin_watching_log(bool once)
+/* The next line that begins with @what and has @about in it; NULL if there is none */
+static const char *next_line(const char *what, const char *about)
 {
-	kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
-	if (kernel_log < 0 || lseek(kernel_log, 0, SEEK_END) < 0)
-		mte_skip("cannot read the kernel's log: %s", strerror(errno));
-	if (once && !write_number("/sys/kernel/debug/clear_warn_once", 1))
-		mte_skip("no clear_warn_once in debugfs");
-}
-
-void mte_end_watching_log(const char *what)
-{
-	char record[1024], *text;
+	static char record[1024];
 	ssize_t length;
+	char *text;
 
 	for (;;) {
 		length = read(kernel_log, record, sizeof(record) - 1);
@@ -1349,15 +1305,77 @@ void mte_end_watching_log(const char *what)
 		if (length < 0 && errno == EPIPE)
 			continue;
 		if (length <= 0)
-			break;
+			return NULL;
 		record[length] = '\0';
 		text = strchr(record, ';');
-		if (text && !strncmp(text + 1, what, strlen(what))) {
+		if (text && !strncmp(text + 1, what, strlen(what)) && strstr(text, about)) {
 			text[strcspn(text, "\n")] = '\0';
-			mte_expect(false, "the kernel's log: %s", text + 1);
+			return text + 1;
 		}
 	}
+}
+
+bool mte_begin_watching_log(bool once)
+{
+	bool reported;
+
+	kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	if (kernel_log < 0)
+		mte_skip("cannot read the kernel's log: %s", strerror(errno));
+	reported = next_line("BUG: KASAN", "");
+	lseek(kernel_log, 0, SEEK_END);
+	if (once && !write_number("/sys/kernel/debug/clear_warn_once", 1))
+		mte_skip("no clear_warn_once in debugfs");
+
+	return reported;
+}
+
+void mte_end_watching_log(const char *what, const char *about)
+{
+	const char *line;
+
+	while ((line = next_line(what, about)))
+		mte_expect(false, "the kernel's log: %s", line);
 	close(kernel_log);
+}
+
+bool mte_kernel_has(const char *symbol)
+{
+	char line[256], name[128];
+	FILE *f = fopen("/proc/kallsyms", "r");
+	bool found = false;
+
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = sscanf(line, "%*s %*s %127s", name) == 1 && !strcmp(name, symbol);
+	if (f)
+		fclose(f);
+
+	return found;
+}
+
+void mte_need_blocks(struct mte_vm *m, bool blocks)
+{
+	/* What a PMD of stage 2 maps, as of stage 1 */
+	size_t pages = m->size / MTE_PAGE, pmd = MTE_PAGE * (MTE_PAGE / 8);
+	unsigned long before, exits;
+	char path[80];
+
+	if (blocks && mte_unit(m->backing) < pmd) {
+		if (m->backing == MTE_THP || m->backing == MTE_HUGETLB)
+			mte_skip("huge pages of %zu MiB would be needed for a block", pmd >> 20);
+		return;
+	}
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/exits", getpid(), m->vm->fd);
+	before = mte_tunable(path);
+	mte_guest_load(m, MTE_REGION_IPA, m->size);
+	exits = mte_tunable(path) - before;
+	/* Where statistics cannot be read, stale tags cannot be seen either. */
+	if (access(path, R_OK))
+		return;
+	ksft_print_msg("%lu exits for %zu pages\n", exits, pages);
+	if (blocks ? exits > pages / 2 : exits < pages - 1)
+		mte_run_again("evidence void: the memory is mapped in %s",
+			      blocks ? "pages" : "blocks");
 }
 
 /*
@@ -1414,18 +1432,13 @@ void mte_serve_page(int uffd, void *page, const void *content)
 u8 *mte_alloc_before_fault(size_t size)
 {
 	size_t room = (size + MTE_PAGE - 1) & ~(MTE_PAGE - 1);
-	char *mem = mmap(NULL, room + MTE_PAGE, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *mem = kvm_mmap(room + MTE_PAGE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1);
 
-	if (mem == MAP_FAILED || mprotect(mem + room, MTE_PAGE, PROT_NONE))
-		mte_die("no memory for a buffer: %s", strerror(errno));
+	if (mprotect(mem + room, MTE_PAGE, PROT_NONE))
+		mte_die("mprotect: %s", strerror(errno));
 
 	return (u8 *)mem + room - size;
-}
-
-pid_t mte_thread_id(void)
-{
-	return syscall(__NR_gettid);
 }
 
 /*
@@ -1444,7 +1457,7 @@ static void *helper_main(void *arg)
 	int seen = 0;
 
 	pin_to_cpu(1);
-	__atomic_store_n(&h->tid, mte_thread_id(), __ATOMIC_RELEASE);
+	__atomic_store_n(&h->tid, kvm_gettid(), __ATOMIC_RELEASE);
 	for (;;) {
 		while (__atomic_load_n(&h->step, __ATOMIC_ACQUIRE) == seen)
 			;
@@ -1459,8 +1472,7 @@ static void *helper_main(void *arg)
 void mte_helper_start(struct mte_helper *h)
 {
 	pin_to_cpu(0);
-	if (pthread_create(&h->thread, NULL, helper_main, h))
-		mte_die("no second thread");
+	kvm_pthread_create(&h->thread, NULL, helper_main, h);
 	while (!__atomic_load_n(&h->tid, __ATOMIC_ACQUIRE))
 		;
 }
@@ -1483,82 +1495,38 @@ void mte_helper_end(struct mte_helper *h)
 	pthread_join(h->thread, NULL);
 }
 
+bool mte_race(struct mte_helper *h, const char *function, void (*meanwhile)(struct mte_helper *h))
+{
+	bool hit;
+
+	if (race_window_arm_once(function, h->tid, RACE_HOLD_US))
+		mte_die("cannot probe %s()", function);
+	mte_helper_go(h);
+	hit = race_window_wait_hit();
+	meanwhile(h);
+	race_window_release();
+	mte_helper_wait(h);
+	h->stale += race_window_stale();
+	race_window_disarm();
+
+	return hit;
+}
+
 /*
  * The API itself, and guests that are stopped half-way
  */
 
-long mte_vm_ioctl(struct mte_vm *m, unsigned long cmd, void *arg)
-{
-	long ret = ioctl(m->vm->fd, cmd, arg);
-
-	return ret == -1 ? -errno : ret;
-}
-
-long mte_vcpu_ioctl(struct mte_vm *m, unsigned long cmd, void *arg)
-{
-	long ret = ioctl(m->vcpu->fd, cmd, arg);
-
-	return ret == -1 ? -errno : ret;
-}
-
-int mte_create_bare_vm(void)
-{
-	int kvm = open("/dev/kvm", O_RDWR);
-	int vm = ioctl(kvm, KVM_CREATE_VM, 0UL);
-
-	if (vm < 0)
-		mte_die("no VM: %s", strerror(errno));
-	close(kvm);
-
-	return vm;
-}
-
-int mte_enable(int vm)
-{
-	struct kvm_enable_cap cap = { .cap = KVM_CAP_ARM_MTE };
-
-	return ioctl(vm, KVM_ENABLE_CAP, &cap) ? errno : 0;
-}
-
-const char *mte_verdict(int error)
-{
-	return error ? strerror(error) : "accepted";
-}
-
-int mte_set_slot(int vm, unsigned int slot, unsigned int flags, u64 ipa, void *mem,
-		 size_t size)
-{
-	struct kvm_userspace_memory_region region = {
-		.slot = slot,
-		.flags = flags,
-		.guest_phys_addr = ipa,
-		.memory_size = size,
-		.userspace_addr = (uintptr_t)mem,
-	};
-
-	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) ? errno : 0;
-}
-
-long mte_vm_set_slot(struct mte_vm *m, unsigned int slot, unsigned int flags,
-		     u64 ipa, size_t size, void *mem)
-{
-	return -mte_set_slot(m->vm->fd, slot, flags, ipa, mem, size);
-}
-
 long mte_vm_add_mapping(struct mte_vm *m, void *mem, size_t size)
 {
-	long ret;
-	u64 ipa;
+	int err = mte_set_slot(m->vm, MTE_REGION_SLOT, 0, MTE_REGION_IPA, mem, size);
 
-	ret = mte_vm_set_slot(m, MTE_REGION_SLOT, 0, MTE_REGION_IPA, size, mem);
-	if (ret)
-		return ret;
+	if (err)
+		return err;
 
 	m->backing = MTE_OWN;
 	m->hva = mem;
 	m->size = size;
-	for (ipa = MTE_REGION_IPA; ipa < MTE_REGION_IPA + size; ipa += m->vm->page_size)
-		virt_pg_map(m->vm, ipa, ipa);
+	virt_map(m->vm, MTE_REGION_IPA, MTE_REGION_IPA, size / m->vm->page_size);
 
 	return 0;
 }
@@ -1578,49 +1546,37 @@ void *mte_vm_program_memory(struct mte_vm *m, size_t *size)
 	return addr_gpa2hva(m->vm, 0);
 }
 
-void mte_vm_fetch_dirty_log(struct mte_vm *m, unsigned long *bitmap)
-{
-	struct kvm_dirty_log log = {
-		.slot = MTE_REGION_SLOT,
-		.dirty_bitmap = bitmap,
-	};
-	long ret = mte_vm_ioctl(m, KVM_GET_DIRTY_LOG, &log);
-
-	if (ret)
-		mte_die("KVM_GET_DIRTY_LOG: %s", strerror(-ret));
-}
-
 void mte_guest_start(struct mte_vm *m, mte_guest_function function, u64 arg0,
 		     u64 arg1, u64 arg2, u64 arg3)
 {
-	write_reg(m, CORE_REG(regs.regs[0]), arg0);
-	write_reg(m, CORE_REG(regs.regs[1]), arg1);
-	write_reg(m, CORE_REG(regs.regs[2]), arg2);
-	write_reg(m, CORE_REG(regs.regs[3]), arg3);
-	write_reg(m, CORE_REG(regs.regs[4]), (uintptr_t)function);
+	vcpu_set_reg(m->vcpu, ARM64_CORE_REG(regs.regs[0]), arg0);
+	vcpu_set_reg(m->vcpu, ARM64_CORE_REG(regs.regs[1]), arg1);
+	vcpu_set_reg(m->vcpu, ARM64_CORE_REG(regs.regs[2]), arg2);
+	vcpu_set_reg(m->vcpu, ARM64_CORE_REG(regs.regs[3]), arg3);
+	vcpu_set_reg(m->vcpu, ARM64_CORE_REG(regs.regs[4]), (uintptr_t)function);
 }
 
 struct mte_stop mte_guest_run(struct mte_vm *m)
 {
+	struct kvm_run *run = m->vcpu->run;
 	struct mte_stop stop;
-	long ret;
+	int ret;
 
 	do {
-		ret = mte_vcpu_ioctl(m, KVM_RUN, NULL);
-	} while (ret == -EINTR);
+		ret = ioctl(m->vcpu->fd, KVM_RUN, NULL);
+	} while (ret && errno == EINTR);
 
 	if (ret) {
 		stop.why = MTE_RUN_FAILED;
-		stop.value = -ret;
+		stop.value = errno;
 		return stop;
 	}
 
-	if (m->run->exit_reason != KVM_EXIT_MMIO || !m->run->mmio.is_write)
-		mte_die("unexpected exit from the guest, reason %u",
-			m->run->exit_reason);
+	if (run->exit_reason != KVM_EXIT_MMIO || !run->mmio.is_write)
+		mte_die("unexpected exit from the guest, reason %u", run->exit_reason);
 
-	memcpy(&stop.value, m->run->mmio.data, sizeof(stop.value));
-	switch (m->run->mmio.phys_addr) {
+	memcpy(&stop.value, run->mmio.data, sizeof(stop.value));
+	switch (run->mmio.phys_addr) {
 	case DOORBELL_RESULT:
 		stop.why = MTE_RETURNED;
 		break;
@@ -1632,22 +1588,10 @@ struct mte_stop mte_guest_run(struct mte_vm *m)
 		break;
 	default:
 		mte_die("unexpected write of the guest to %#lx",
-			(unsigned long)m->run->mmio.phys_addr);
+			(unsigned long)run->mmio.phys_addr);
 	}
 
 	return stop;
-}
-
-void mte_guest_settle(struct mte_vm *m)
-{
-	long ret;
-
-	/* The access is completed before the guest would be entered. */
-	m->run->immediate_exit = 1;
-	ret = mte_vcpu_ioctl(m, KVM_RUN, NULL);
-	m->run->immediate_exit = 0;
-	if (ret != -EINTR)
-		mte_die("the vCPU does not stop where it is: %ld", ret);
 }
 
 struct mte_stop mte_guest_try(struct mte_vm *m, mte_guest_function function,
@@ -1656,9 +1600,9 @@ struct mte_stop mte_guest_try(struct mte_vm *m, mte_guest_function function,
 	u64 entry_pstate, entry_sp;
 	struct mte_stop stop;
 
-	mte_guest_settle(m);
-	entry_pstate = read_reg(m, CORE_REG(regs.pstate));
-	entry_sp = read_reg(m, CORE_REG(sp_el1));
+	vcpu_run_complete_io(m->vcpu);
+	entry_pstate = vcpu_get_reg(m->vcpu, ARM64_CORE_REG(regs.pstate));
+	entry_sp = vcpu_get_reg(m->vcpu, ARM64_CORE_REG(sp_el1));
 
 	mte_guest_start(m, function, arg0, arg1, 0, 0);
 	stop = mte_guest_run(m);
@@ -1666,12 +1610,12 @@ struct mte_stop mte_guest_try(struct mte_vm *m, mte_guest_function function,
 		return stop;
 
 	if (pstate)
-		*pstate = read_reg(m, CORE_REG(regs.pstate));
+		*pstate = vcpu_get_reg(m->vcpu, ARM64_CORE_REG(regs.pstate));
 	/* Back to where every call starts */
-	mte_guest_settle(m);
-	write_reg(m, CORE_REG(regs.pc), (uintptr_t)mte_guest_entry);
-	write_reg(m, CORE_REG(regs.pstate), entry_pstate);
-	write_reg(m, CORE_REG(sp_el1), entry_sp);
+	vcpu_run_complete_io(m->vcpu);
+	vcpu_set_reg(m->vcpu, ARM64_CORE_REG(regs.pc), (uintptr_t)mte_guest_entry);
+	vcpu_set_reg(m->vcpu, ARM64_CORE_REG(regs.pstate), entry_pstate);
+	vcpu_set_reg(m->vcpu, ARM64_CORE_REG(sp_el1), entry_sp);
 	mte_guest_run(m);
 
 	return stop;

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What lib/aarch64/mte.c uses of a newer library */
+/* What the tests of MTE and their library use of a newer library */
 #ifndef SELFTEST_KVM_MTE_LIBRARY_BACKPORT_H
 #define SELFTEST_KVM_MTE_LIBRARY_BACKPORT_H
 
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <linux/bitmap.h>
 #include <linux/compiler.h>
+#include <linux/mman.h>
 
 #include "kselftest.h"
 #include "kvm_util.h"
@@ -20,6 +26,7 @@
 
 /* The library has a number for it. */
 struct kvm_vcpu {
+	struct kvm_vm *vm;
 	int fd;
 	struct kvm_run *run;
 };
@@ -42,6 +49,7 @@ static inline struct kvm_vcpu *backport_vcpu_add(struct kvm_vm *vm,
 	struct vcpu *internal;
 
 	vm_vcpu_add_default(vm, BACKPORT_VCPU, guest_code);
+	vcpu->vm = vm;
 	internal = vcpu_find(vm, BACKPORT_VCPU);
 	vcpu->fd = internal->fd;
 	vcpu->run = internal->state;
@@ -51,7 +59,46 @@ static inline struct kvm_vcpu *backport_vcpu_add(struct kvm_vm *vm,
 
 #define vm_vcpu_add(vm, id, guest_code)	backport_vcpu_add(vm, guest_code)
 /* Page tables are told which slot to use. */
-#define virt_pg_map(vm, vaddr, paddr)	virt_pg_map(vm, vaddr, paddr, 0)
+#define virt_map(vm, vaddr, paddr, pages)	virt_map(vm, vaddr, paddr, pages, 0)
+#define vcpu_run_complete_io(vcpu)	vcpu_run_complete_io((vcpu)->vm, BACKPORT_VCPU)
+#define vcpu_get_reg_list(vcpu)	vcpu_get_reg_list((vcpu)->vm, BACKPORT_VCPU)
+#define vm_create_barebones()		((vm_create)(VM_MODE_DEFAULT, 0, O_RDWR))
+#define __vm_ioctl(vm, cmd, arg)	ioctl((vm)->fd, cmd, arg)
+#define bitmap_zalloc(nbits)		bitmap_alloc(nbits)
+
+static inline struct kvm_vcpu *__vm_vcpu_add(struct kvm_vm *vm, int id)
+{
+	struct kvm_vcpu *vcpu = calloc(1, sizeof(*vcpu));
+
+	vcpu->vm = vm;
+	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, id);
+	TEST_ASSERT(vcpu->fd >= 0, "KVM_CREATE_VCPU failed, errno: %i", errno);
+
+	return vcpu;
+}
+
+static inline int __vm_set_user_memory_region(struct kvm_vm *vm, __u32 slot, __u32 flags,
+					      __u64 gpa, __u64 size, void *hva)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.flags = flags,
+		.guest_phys_addr = gpa,
+		.memory_size = size,
+		.userspace_addr = (uintptr_t)hva,
+	};
+
+	return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+static inline int kvm_memfd_alloc(size_t size, bool hugepages)
+{
+	int fd = syscall(__NR_memfd_create, "mte_test", 0);
+
+	TEST_ASSERT(fd >= 0 && !ftruncate(fd, size), "no memfd, errno: %i", errno);
+
+	return fd;
+}
 
 static inline int __vm_enable_cap(struct kvm_vm *vm, __u32 cap, __u64 arg0)
 {
@@ -73,6 +120,27 @@ static inline int __vcpu_set_reg(struct kvm_vcpu *vcpu, __u64 id, __u64 val)
 
 	return ioctl(vcpu->fd, KVM_SET_ONE_REG, &reg);
 }
+
+static inline void *kvm_mmap(size_t size, int prot, int flags, int fd)
+{
+	void *mem = mmap(NULL, size, prot, flags, fd, 0);
+
+	TEST_ASSERT(mem != MAP_FAILED, "mmap() failed, errno: %i", errno);
+
+	return mem;
+}
+
+#define kvm_gettid()		syscall(__NR_gettid)
+#define kvm_pthread_create(thread, attr, fn, arg) \
+	TEST_ASSERT(!pthread_create(thread, attr, fn, arg), "pthread_create() failed")
+
+#define vcpu_get_reg(vcpu, id) ({ \
+	__u64 _v; \
+	TEST_ASSERT(!__vcpu_get_reg(vcpu, id, &_v), "KVM_GET_ONE_REG failed"); \
+	_v; \
+})
+#define vcpu_set_reg(vcpu, id, val) \
+	TEST_ASSERT(!__vcpu_set_reg(vcpu, id, val), "KVM_SET_ONE_REG failed")
 
 static inline void kvm_arch_vm_finalize_vcpus(struct kvm_vm *vm)
 {

@@ -51,5 +51,10 @@ struct kvm_userspace_memory_region2 {
 /* As in Documentation/virt/kvm/api.rst of this tree */
 #define MTE_ABI_PRIVATE_FILE		1
 #define MTE_ABI_LOGS_WRITES		1
+#define MTE_ABI_HUGETLB_PROT_MTE	0
+#define MTE_ABI_DAX_IS_DEVICE		1
+#define MTE_ABI_UNCACHED_RAM		0
+
+#include "mte_library_backport.h"
 
 #endif /* SELFTEST_KVM_MTE_UAPI_BACKPORT_H */

@@ -17,4 +17,6 @@
 /* As in Documentation/virt/kvm/api.rst of this tree */
 #define MTE_ABI_HUGETLB			0
 
+#include "mte_library_backport.h"
+
 #endif /* SELFTEST_KVM_MTE_UAPI_BACKPORT_H */
