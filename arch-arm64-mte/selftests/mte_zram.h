@@ -28,23 +28,25 @@ static inline long read_number(const char *path)
 }
 
 /*
- * A line of a file; of a choice of words the one in brackets. It is in memory that
- * the next call overwrites, and empty if the file cannot be read.
+ * A line of a file; of a choice of words in sysfs the one in brackets. It is in memory
+ * that the next call overwrites, and empty if the file cannot be read.
  */
 static inline const char *read_setting(const char *path)
 {
 	static char line[256];
 	FILE *f = fopen(path, "r");
-	char *start;
+	char *choice;
 
 	if (!f || !fgets(line, sizeof(line), f))
 		line[0] = '\0';
 	if (f)
 		fclose(f);
-	start = strchr(line, '[');
-	start = start ? start + 1 : line;
-	start[strcspn(start, "]\n")] = '\0';
-	return start;
+	line[strcspn(line, "\n")] = '\0';
+	choice = strncmp(path, "/sys/", 5) ? NULL : strchr(line, '[');
+	if (!choice)
+		return line;
+	choice[strcspn(choice, "]")] = '\0';
+	return choice + 1;
 }
 
 static inline bool write_text(const char *path, const char *text)

@@ -15,43 +15,22 @@
  * 1. the next kernel has all memfds, with their data
  * 2. all tags are as before, of base pages and of a huge page, also those that
  *    were set when the memfd was preserved already
- * 3. memory that had no tags has none when it becomes PROT_MTE
+ * 3. memory that had no tags has none when it becomes PROT_MTE, although its page
+ *    frames had some before
  */
 #define _GNU_SOURCE
 
+#include <errno.h>
+#include <linux/liveupdate.h>
 #include <linux/reboot.h>
-#include <linux/types.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "mte_page_tags.h"
 
-/* uapi/linux/liveupdate.h, for trees without it */
-struct session_args {
-	__u32 size;
-	__s32 fd;
-	__u8 name[64];
-};
-
-struct fd_args {
-	__u32 size;
-	__s32 fd;
-	__u64 token;
-};
-
-struct finish_args {
-	__u32 size;
-	__u32 reserved;
-};
-
-#define CREATE_SESSION		_IO(0xba, 0x00)
-#define RETRIEVE_SESSION	_IO(0xba, 0x01)
-#define PRESERVE_FD		_IO(0xba, 0x40)
-#define RETRIEVE_FD		_IO(0xba, 0x41)
-#define FINISH			_IO(0xba, 0x42)
-
 #define DEVICE		"/dev/liveupdate"
-#define UPDATED		"check_live_update_tags=updated"
+#define NAME		"check_live_update_tags"
+#define UPDATED		NAME "=updated"
 
 #define PAGES		64
 #define STALE_TAG	0x9
@@ -62,7 +41,6 @@ static struct {
 	char *mem;
 	size_t size;
 } areas[NR_MEMORIES];
-static bool updated;
 
 /* What the next kernel can compute, too. No tag is zero: a lost one shows. */
 static unsigned long word_at(enum memory which, size_t offset)
@@ -75,40 +53,22 @@ static unsigned char tag_at(enum memory which, size_t offset)
 	return 1 + (word_at(which, offset) >> 32) % 15;
 }
 
-static bool map_area(enum memory which, int fd, int prot)
+static void map_area(enum memory which, int fd, int prot)
 {
 	char *room = reserve_aligned(areas[which].size, PROT_NONE);
 
-	if (room)
-		room = mmap(room, areas[which].size, prot,
-			    MAP_SHARED | MAP_FIXED, fd, 0);
-	if (!room || room == MAP_FAILED) {
-		ksft_print_msg("cannot map memfd %d: %s\n", which,
-			       strerror(errno));
-		return false;
-	}
-	areas[which].mem = room;
-	return true;
+	areas[which].mem = mmap(room, areas[which].size, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+	must(areas[which].mem == room, "mmap of memfd %d", which);
 }
 
-static void set_sizes(void)
-{
-	int i;
-
-	for (i = 0; i < NR_MEMORIES; i++)
-		areas[i].size = PAGES * page_size();
-	areas[HUGE].size = thp_size();
-}
-
-/* Returns the memfd, with data in it; -1 on failure. */
+/* Returns the memfd, with data in it. */
 static int create_area(enum memory which)
 {
-	int fd = memfd_create("check_live_update_tags", 0);
+	int fd = memfd_create(NAME, 0);
 	size_t i;
 
-	if (fd < 0 || ftruncate(fd, areas[which].size) ||
-	    !map_area(which, fd, which == UNTAGGED ? PLAIN : TAGGED))
-		return -1;
+	must(fd >= 0 && !ftruncate(fd, areas[which].size), "memfd");
+	map_area(which, fd, which == UNTAGGED ? PLAIN : TAGGED);
 	if (which == HUGE)
 		madvise(areas[which].mem, areas[which].size, MADV_HUGEPAGE);
 	for (i = 0; i < areas[which].size; i += sizeof(unsigned long))
@@ -124,72 +84,60 @@ static void set_tags(enum memory which)
 		set_tag(areas[which].mem + i, tag_at(which, i));
 }
 
-static bool preserve_memfd(int session, enum memory which, int fd)
+static void read_command_line(char *words, size_t size)
 {
-	struct fd_args args = {
-		.size = sizeof(args), .fd = fd, .token = which,
-	};
+	int fd = open("/proc/cmdline", O_RDONLY);
+	ssize_t length = read(fd, words, size - 1);
 
-	if (fd >= 0 && !ioctl(session, PRESERVE_FD, &args))
-		return true;
-	ksft_print_msg("cannot preserve memfd %d: %s\n", which,
-		       strerror(errno));
-	return false;
+	must(length > 0, "/proc/cmdline");
+	words[length - 1] = '\0';
+	close(fd);
 }
 
-/* The next kernel gets our command line, and the word that tells the test. */
-static bool load_next_kernel(const char *dir)
+/* The next kernel gets the same command line, and the word that tells the test. */
+static void load_next_kernel(const char *dir)
 {
 	char path[200], words[4096];
-	int kernel, initrd, file;
-	ssize_t length;
+	int kernel, initrd;
 
 	snprintf(path, sizeof(path), "%s/Image", dir);
 	kernel = open(path, O_RDONLY);
 	snprintf(path, sizeof(path), "%s/initramfs", dir);
 	initrd = open(path, O_RDONLY);
-	file = open("/proc/cmdline", O_RDONLY);
-	length = read(file, words, sizeof(words) - sizeof(UPDATED) - 1);
-	if (kernel < 0 || initrd < 0 || length <= 0) {
-		ksft_print_msg("no Image and initramfs in %s\n", dir);
-		return false;
-	}
-	length--;
-	snprintf(words + length, sizeof(words) - length, " " UPDATED);
-	if (!syscall(__NR_kexec_file_load, kernel, initrd, strlen(words) + 1,
-		     words, 0UL))
-		return true;
-	ksft_print_msg("kexec_file_load: %s\n", strerror(errno));
-	return false;
+	must(kernel >= 0 && initrd >= 0, "Image and initramfs in %s", dir);
+	read_command_line(words, sizeof(words) - sizeof(UPDATED) - 1);
+	strcat(words, " " UPDATED);
+	must(!syscall(__NR_kexec_file_load, kernel, initrd, strlen(words) + 1, words, 0UL),
+	     "kexec_file_load");
 }
 
 /* Does not return if all goes well. */
 static void update(int device, const char *dir)
 {
-	struct session_args session = {
-		.size = sizeof(session), .name = "check_live_update_tags",
+	struct liveupdate_ioctl_create_session session = {
+		.size = sizeof(session), .name = NAME,
 	};
-	int fds[NR_MEMORIES], i;
+	struct liveupdate_session_preserve_fd args = { .size = sizeof(args) };
+	int i;
 
-	if (ioctl(device, CREATE_SESSION, &session)) {
-		ksft_print_msg("no session: %s\n", strerror(errno));
-		return;
-	}
-	if (!load_next_kernel(dir) || !dirty_free_memory(ANON, STALE_TAG))
-		return;
-	allow_thp();
+	must(!ioctl(device, LIVEUPDATE_IOCTL_CREATE_SESSION, &session), "a session");
+	load_next_kernel(dir);
+	dirty_free_memory(ANON, STALE_TAG);
 	allow_huge_memfds();
 	for (i = 0; i < NR_MEMORIES; i++) {
 		if (!areas[i].size)
 			continue;
-		fds[i] = create_area(i);
+		args.fd = create_area(i);
+		args.token = i;
 		if (i == SMALL || i == HUGE)
 			set_tags(i);
-		if (i == HUGE && !is_thp_tail(areas[i].mem + areas[i].size -
-					      page_size()))
+		if (i == UNTAGGED)
+			need_dirty_frames(areas[i].mem, areas[i].size);
+		if (i == HUGE && !is_thp_tail(areas[i].mem + areas[i].size - page_size()))
 			ksft_print_msg("no huge page was allocated\n");
-		else if (!preserve_memfd(session.fd, i, fds[i]))
-			return;
+		else
+			must(!ioctl(session.fd, LIVEUPDATE_SESSION_PRESERVE_FD, &args),
+			     "memfd %d", i);
 	}
 	/* A guest goes on running. */
 	set_tags(LATE);
@@ -197,117 +145,90 @@ static void update(int device, const char *dir)
 	sync();
 	syscall(__NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
 		LINUX_REBOOT_CMD_KEXEC, NULL);
-	ksft_print_msg("no kexec: %s\n", strerror(errno));
+	must(false, "kexec");
 }
 
 static void take_back(int device)
 {
-	struct session_args session = {
-		.size = sizeof(session), .name = "check_live_update_tags",
+	struct liveupdate_ioctl_retrieve_session session = {
+		.size = sizeof(session), .name = NAME,
 	};
-	struct finish_args finish = { .size = sizeof(finish) };
-	struct fd_args args = { .size = sizeof(args) };
+	struct liveupdate_session_retrieve_fd args = { .size = sizeof(args) };
+	struct liveupdate_session_finish finish = { .size = sizeof(finish) };
 	int i;
 
-	if (ioctl(device, RETRIEVE_SESSION, &session)) {
-		ksft_print_msg("the session is lost: %s\n", strerror(errno));
-		return;
-	}
+	expect(!ioctl(device, LIVEUPDATE_IOCTL_RETRIEVE_SESSION, &session),
+	       "the session is lost: %s", strerror(errno));
 	for (i = 0; i < NR_MEMORIES; i++) {
 		args.token = i;
-		if (!areas[i].size || ioctl(session.fd, RETRIEVE_FD, &args))
+		if (!areas[i].size || ioctl(session.fd, LIVEUPDATE_SESSION_RETRIEVE_FD, &args))
 			ksft_print_msg("memfd %d is not there\n", i);
 		else
 			map_area(i, args.fd, TAGGED);
 	}
-	if (ioctl(session.fd, FINISH, &finish))
-		ksft_print_msg("cannot finish: %s\n", strerror(errno));
+	must(!ioctl(session.fd, LIVEUPDATE_SESSION_FINISH, &finish), "finish");
 	close(session.fd);
-	updated = true;
 }
 
-static bool was_updated(void)
-{
-	char words[4096] = "";
-	int fd = open("/proc/cmdline", O_RDONLY);
-	ssize_t length = read(fd, words, sizeof(words) - 1);
-
-	close(fd);
-	return length > 0 && strstr(words, UPDATED);
-}
-
-static const char *set_up(void)
+static void set_up(void)
 {
 	const char *dir = getenv("MTE_TEST_LIVE_UPDATE");
-	int device;
+	char words[4096];
+	int device, i;
 
 	if (access(DEVICE, F_OK))
-		return "kernel without live update";
+		skip("kernel without live update");
 	if (!dir)
-		return "starts another kernel; set MTE_TEST_LIVE_UPDATE to run it";
+		skip("starts another kernel; set MTE_TEST_LIVE_UPDATE to run it");
 	if (geteuid())
-		return "needs root";
+		skip("needs root");
 	device = open(DEVICE, O_RDWR);
-	if (device < 0)
-		return "live update is in use";
-	set_sizes();
-	if (was_updated())
+	must(device >= 0, DEVICE);
+	for (i = 0; i < NR_MEMORIES; i++)
+		areas[i].size = i == HUGE ? thp_size() : PAGES * page_size();
+	read_command_line(words, sizeof(words));
+	if (strstr(words, UPDATED))
 		take_back(device);
 	else
 		update(device, dir);
 	close(device);
-	return NULL;
 }
 
-static bool test_data(const struct test *test)
+static void test_data(const struct test *test)
 {
 	size_t offset, wrong = 0;
 	int i;
 
-	if (!updated)
-		return false;
 	for (i = 0; i < NR_MEMORIES; i++) {
-		if (!areas[i].mem && i == HUGE)
-			continue;
-		if (!areas[i].mem)
-			return false;
-		for (offset = 0; offset < areas[i].size; offset += sizeof(long))
+		expect(areas[i].mem || i == HUGE, "memfd %d is not there", i);
+		for (offset = 0; areas[i].mem && offset < areas[i].size; offset += sizeof(long))
 			wrong += *(unsigned long *)(areas[i].mem + offset) !=
 				 word_at(i, offset);
 	}
-	ksft_print_msg("%zu words are wrong\n", wrong);
-	return !wrong;
-}
-
-static const char *no_huge_page(const struct test *test)
-{
-	return updated && !areas[HUGE].mem ? "no huge page in a memfd" : NULL;
+	expect(!wrong, "%zu words are wrong", wrong);
 }
 
 /* arg: the area */
-static bool test_tags(const struct test *test)
+static void test_tags(const struct test *test)
 {
 	enum memory which = *(const enum memory *)test->arg;
 	size_t i, wrong = 0;
 
-	if (!updated || !areas[which].mem)
-		return false;
+	if (which == HUGE && !areas[which].mem)
+		skip("no huge page in a memfd");
+	expect(areas[which].mem, "memfd %d is not there", which);
 	for (i = 0; i < areas[which].size; i += GRANULE)
 		wrong += get_tag(areas[which].mem + i) != tag_at(which, i);
-	ksft_print_msg("%zu of %zu tags are wrong\n", wrong,
-		       areas[which].size / GRANULE);
-	return !wrong;
+	expect(!wrong, "%zu of %zu tags are wrong", wrong, areas[which].size / GRANULE);
 }
 
-static bool test_no_tags(const struct test *test)
+static void test_no_tags(const struct test *test)
 {
 	size_t seen, granules = areas[UNTAGGED].size / GRANULE;
 
-	if (!updated || !areas[UNTAGGED].mem)
-		return false;
+	expect(areas[UNTAGGED].mem, "memfd %d is not there", UNTAGGED);
 	seen = count_nonzero_tags(areas[UNTAGGED].mem, granules);
-	ksft_print_msg("%zu of %zu tags are not zero\n", seen, granules);
-	return !seen;
+	expect(!seen, "%zu of %zu tags are not zero", seen, granules);
 }
 
 static const enum memory small = SMALL, huge = HUGE, late = LATE;
@@ -315,10 +236,8 @@ static const enum memory small = SMALL, huge = HUGE, late = LATE;
 static const struct test tests[] = {
 	{ "live_update_keeps_data", test_data },
 	{ "live_update_keeps_tags", test_tags, .arg = &small },
-	{ "live_update_keeps_tags_of_huge_page", test_tags, no_huge_page,
-	  .arg = &huge },
-	{ "live_update_keeps_tags_set_after_preservation", test_tags,
-	  .arg = &late },
+	{ "live_update_keeps_tags_of_huge_page", test_tags, .arg = &huge },
+	{ "live_update_keeps_tags_set_after_preservation", test_tags, .arg = &late },
 	{ "live_update_shows_no_stale_tags", test_no_tags },
 };
 
