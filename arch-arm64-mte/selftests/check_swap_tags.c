@@ -305,7 +305,8 @@ static void test_slot_reuse(const struct test *test)
 		       count[SLOT_TAKEN], count[SLOT_IN_USE]);
 	expect(!seen, "%zu tags of the other page were seen", seen);
 	/* A kernel that keeps the slot until the page is mapped is fine, too. */
-	expect(count[SLOT_TAKEN] + count[SLOT_IN_USE], "no window was hit");
+	if (count[NOT_HELD] == SLOT_WINDOWS)
+		try_again("evidence void: no window was hit");
 }
 
 static const struct test tests[] = {

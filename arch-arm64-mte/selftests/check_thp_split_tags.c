@@ -37,8 +37,6 @@
  */
 #define _GNU_SOURCE
 
-#include <errno.h>
-
 #include "mte_page_tags.h"
 
 #define STALE_TAG	0xd
@@ -113,10 +111,7 @@ static void split(const struct way *way, char *p, int fd)
 	snprintf(text, sizeof(text), "%d,%p,%p", getpid(), p + huge / 2, p + huge);
 	if (access(SPLIT_HUGE_PAGES, W_OK))
 		skip("no split_huge_pages in debugfs");
-	/* Without ranges: all huge pages of the machine */
-	if (!write_text(SPLIT_HUGE_PAGES, text))
-		must(errno == EINVAL && write_text(SPLIT_HUGE_PAGES, "1"),
-		     "split_huge_pages");
+	must(write_text(SPLIT_HUGE_PAGES, text), "split_huge_pages");
 }
 
 static void test_tags_survive(const struct test *test)
