@@ -159,7 +159,7 @@ static inline int compare_frames(const void *a, const void *b)
 
 /*
  * Note the page frames of this memory, too; 0 for a page that is not there, or is hidden.
- * @pagemap: an open file, or -1 for our own memory. Returns false if it cannot be read.
+ * @pagemap: an open file, or -1 for memory of this process. Returns false if it cannot be read.
  */
 static inline bool note_frames(struct frames *f, int pagemap, const void *mem, size_t size)
 {

@@ -124,7 +124,7 @@ static inline struct zram_path zram_attribute(int id, const char *name)
 	return path;
 }
 
-/* There is no node if nobody looks after /dev. */
+/* Without devtmpfs or udev there is no node. */
 static inline bool zram_make_node(int id)
 {
 	unsigned int major, minor;
@@ -204,7 +204,7 @@ static inline void zram_remove(int id)
 	zram_swap_off(id);
 	write_number(zram_attribute(id, "reset").text, 1);
 	write_number(ZRAM_CONTROL "hot_remove", id);
-	/* Whoever made it may be faster. */
+	/* What made it may be faster. */
 	unlink(zram_node(id).text);
 }
 
