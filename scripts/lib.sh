@@ -260,10 +260,7 @@ kernel_of() {
 special_vm() {
 	case ${2#*:} in
 	check_hibernation_tags) echo --hibernate ;;
-	check_live_update_tags)
-		# Without the kernel's part it says so in any VM.
-		case " $(cfg "$1" noconfig) " in *' LIVEUPDATE '*) ;; *) echo --live-update ;; esac
-		;;
+	check_live_update_tags) echo --live-update ;;
 	mte_dax_test) [ -n "$(cfg "$1" nodax)" ] || echo --dax ;;
 	esac
 }

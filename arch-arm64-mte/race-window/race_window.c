@@ -31,7 +31,7 @@
  *               rewriting the tags of a tagged page counts, too.
  * stale     rw  Entries at which that page had a tag other than zero at its
  *               start. For a function that initialises the tags of a page,
- *               there was something left behind that nobody may see. Zero
+ *               there was something left behind that may not be seen. Zero
  *               means that a test for stale tags did not test anything. The
  *               flag does not matter: 5.10 sets it first.
  *
@@ -131,7 +131,7 @@ static int enter_function(struct kprobe *p, struct pt_regs *regs)
 	}
 
 	/*
-	 * Sample before "hits" changes: a release by somebody who saw the
+	 * Sample before "hits" changes: a release by a task that saw the
 	 * change must end this hold.
 	 */
 	seen = atomic_read(&releases);
@@ -139,7 +139,7 @@ static int enter_function(struct kprobe *p, struct pt_regs *regs)
 	start = ktime_get_mono_fast_ns();
 
 	atomic_inc(&held);
-	/* Whoever sees the new "hits" must see the hold in "held", too. */
+	/* A task that sees the new "hits" must see the hold in "held", too. */
 	smp_mb__after_atomic();
 	atomic_inc(&hits);
 
@@ -284,7 +284,7 @@ module_init(race_window_init);
 
 static void __exit race_window_exit(void)
 {
-	/* The files first, so that nobody arms the probe again. */
+	/* The files first, so that the probe is not armed again. */
 	debugfs_remove_recursive(dir);
 
 	mutex_lock(&arm_lock);

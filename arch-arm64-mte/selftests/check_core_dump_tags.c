@@ -4,7 +4,8 @@
  *
  * A core file has one segment of type PT_AARCH64_MEMTAG_MTE for each mapping
  * with PROT_MTE: two tags in a byte, the lower address in the low half. The
- * test makes processes dump core and reads the tags back from the file.
+ * test has a child dump core, which shares its memory, and reads the tags back from
+ * the file.
  *
  * Scenarios and properties, for memory of each kind:
  *
@@ -19,12 +20,11 @@
 #define _GNU_SOURCE
 
 #include <dirent.h>
-#include <signal.h>
+#include <linux/elf.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "mte_page_tags.h"
-#include "mte_race_window.h"
 
 #define PAGES		32
 #define STALE_TAG	0x9
@@ -45,94 +45,30 @@ static const enum memory_state no_tags_closed = NO_TAGS_CLOSED;
 /* Where core files go, which only root may enter */
 static char dir[64];
 
-/*
- * In the state without tags every other page is made accessible at last: the
- * module sees whether there were stale tags, and so there were in its neighbour.
- */
-static bool prepare(struct area *a, enum memory_state state)
-{
-	size_t i;
-
-	switch (state) {
-	case FIRST_PAGE_ONLY:
-		make_random_tags(a->tags, granules_per_page());
-		write_tags(a->mem, a->tags, granules_per_page());
-		/* The second one is the zero page, the others do not exist. */
-		touch(a->mem + page_size());
-		return true;
-	case WITH_TAGS:
-	case WITH_TAGS_CLOSED:
-		area_fill_data(a);
-		area_fill_tags(a);
-		return area_is_huge(a) &&
-		       (state == WITH_TAGS || area_protect(a, CLOSED));
-	case NO_TAGS_CLOSED:
-		area_fill_data(a);
-		if (!area_is_huge(a) || !area_protect(a, CLOSED))
-			return false;
-		if (!race_window_loaded() || a->backing == HUGETLB)
-			had_stale_tags(-1, a->mem, a->size);
-		if (a->backing == HUGETLB)
-			return true;
-		for (i = 0; i < a->size; i += 2 * page_size())
-			if (mprotect(a->mem + i, page_size(), TAGGED))
-				return false;
-		return true;
-	}
-	return false;
-}
-
-static int crash(struct area *a, enum memory_state state)
-{
-	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
-
-	/* All kinds of memory */
-	if (setrlimit(RLIMIT_CORE, &unlimited) ||
-	    !write_text("/proc/self/coredump_filter", "0x7f") ||
-	    !prepare(a, state))
-		return 1;
-	prctl(PR_SET_DUMPABLE, 1);
-	signal(SIGABRT, SIG_DFL);
-	abort();
-}
-
-/*
- * What we need of an ELF file for 64 bits: the table of its segments. The C
- * library's <elf.h> need not have the type, and does not go with <linux/elf.h>.
- */
+/* Older kernels do not have it. */
 #ifndef PT_AARCH64_MEMTAG_MTE
 #define PT_AARCH64_MEMTAG_MTE	(PT_LOPROC + 0x2)
 #endif
-#define TABLE_OFFSET		32
-#define TABLE_ENTRIES_OFFSET	56
-
-struct segment {
-	__u32 type, flags;
-	__u64 offset, vaddr, paddr, filesz, memsz, align;
-};
 
 /* Returns the length of the part of @core that has the segment for @addr */
 static unsigned long find_tags(int core, unsigned long addr, off_t *where)
 {
-	struct segment seg;
-	__u16 entries;
-	__u64 table;
+	struct elf64_hdr header;
+	struct elf64_phdr seg;
 	size_t i;
 
-	if (pread(core, &table, sizeof(table), TABLE_OFFSET) != sizeof(table) ||
-	    pread(core, &entries, sizeof(entries), TABLE_ENTRIES_OFFSET) !=
-	    sizeof(entries))
+	if (pread(core, &header, sizeof(header), 0) != sizeof(header))
 		return 0;
-	for (i = 0; i < entries; i++) {
-		if (pread(core, &seg, sizeof(seg), table + i * sizeof(seg)) !=
+	for (i = 0; i < header.e_phnum; i++) {
+		if (pread(core, &seg, sizeof(seg), header.e_phoff + i * sizeof(seg)) !=
 		    sizeof(seg))
 			return 0;
-		if (seg.type != PT_AARCH64_MEMTAG_MTE || addr < seg.vaddr ||
-		    addr >= seg.vaddr + seg.memsz)
+		if (seg.p_type != PT_AARCH64_MEMTAG_MTE || addr < seg.p_vaddr ||
+		    addr >= seg.p_vaddr + seg.p_memsz)
 			continue;
 		/* Two tags in a byte */
-		*where = seg.offset + (addr - seg.vaddr) / GRANULE / 2;
-		return seg.offset + seg.filesz - *where;
+		*where = seg.p_offset + (addr - seg.p_vaddr) / GRANULE / 2;
+		return seg.p_offset + seg.p_filesz - *where;
 	}
 	return 0;
 }
@@ -160,89 +96,84 @@ static size_t count_wrong_in_core(int core, const struct area *a)
 	return wrong;
 }
 
-/* Have a child dump core; the file, or -1 */
-static int dump_core(struct area *a, enum memory_state state)
+/* Have a child dump core; the file */
+static int dump_core(void)
 {
+	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	char path[sizeof(dir) + 16];
-	pid_t child;
+	pid_t child = start_child();
 	int status, fd;
 
-	child = fork();
-	if (!child)
-		_exit(crash(a, state));
-	if (child < 0 || waitpid(child, &status, 0) != child)
-		return -1;
-	/* It may have found that it proves nothing. */
-	if (in_test && WIFEXITED(status) && WEXITSTATUS(status) == PROVES_NOTHING)
-		_exit(PROVES_NOTHING);
-	snprintf(path, sizeof(path), "%s/core.%d", dir, child);
-	if (!WIFSIGNALED(status) || !WCOREDUMP(status)) {
-		ksft_print_msg("no core file\n");
-		unlink(path);
-		return -1;
+	if (!child) {
+		/* All kinds of memory */
+		must(!setrlimit(RLIMIT_CORE, &unlimited) &&
+		     write_text("/proc/self/coredump_filter", "0x7f"), "no core files");
+		prctl(PR_SET_DUMPABLE, 1);
+		signal(SIGABRT, SIG_DFL);
+		abort();
 	}
+	must(waitpid(child, &status, 0) == child, "waitpid");
+	if (WIFEXITED(status))
+		_exit(WEXITSTATUS(status));
+	snprintf(path, sizeof(path), "%s/core.%d", dir, child);
 	fd = open(path, O_RDONLY);
-	if (fd < 0)
-		ksft_print_msg("%s: %s\n", path, strerror(errno));
 	unlink(path);
+	must(fd >= 0, "no core file");
 	return fd;
 }
 
-/* An area whose tags a child can note for us */
-static bool shared_notes(struct area *a, enum backing_type backing, int prot)
-{
-	if (!area_map(a, backing, PAGES, prot))
-		return false;
-	free(a->tags);
-	a->tags = mmap(NULL, a->granules, PLAIN, MAP_SHARED | MAP_ANONYMOUS,
-		       -1, 0);
-	return a->tags != MAP_FAILED;
-}
-
-static bool test_core(const struct test *test)
+static void test_core(const struct test *test)
 {
 	enum memory_state state = *(const enum memory_state *)test->arg;
-	bool watch = state == NO_TAGS_CLOSED && test->backing != HUGETLB;
 	size_t wrong;
 	struct area a;
-	long stale;
+	off_t where;
 	int core;
 
-	if (!dirty_free_memory(test->backing, STALE_TAG) ||
-	    !shared_notes(&a, test->backing,
-			  state == NO_TAGS_CLOSED ? PLAIN : TAGGED))
-		return false;
-	if (watch && !race_window_watch("mte_clear_page_tags", 0))
-		return false;
-	core = dump_core(&a, state);
-	stale = race_window_watched();
-	if (core < 0)
-		return false;
+	if (state == NO_TAGS_CLOSED || state == FIRST_PAGE_ONLY)
+		dirty_free_memory(test->backing, STALE_TAG);
+	area_map(&a, test->backing, PAGES, state == NO_TAGS_CLOSED ? PLAIN : TAGGED);
+	if (state == FIRST_PAGE_ONLY) {
+		make_random_tags(a.tags, granules_per_page());
+		write_tags(a.mem, a.tags, granules_per_page());
+		/* The second one is the zero page, the others do not exist. */
+		touch(a.mem + page_size());
+	} else {
+		area_fill_data(&a);
+		if (state != NO_TAGS_CLOSED)
+			area_fill_tags(&a);
+		area_must_be_huge(&a);
+	}
+	if (state == NO_TAGS_CLOSED || state == WITH_TAGS_CLOSED)
+		area_protect(&a, CLOSED);
+
+	core = dump_core();
+	/* Kernels before 5.18 write none. */
+	if (MTE_ABI_CORE_FILE_MAY_LACK_TAGS && !find_tags(core, (unsigned long)a.mem, &where))
+		skip("the kernel writes no tags to core files");
 	wrong = count_wrong_in_core(core, &a);
-	close(core);
-	ksft_print_msg("%zu of %zu tags in the core file are wrong\n", wrong,
-		       a.granules);
-	/* The pages beside those that had none */
-	/* Without the module the process itself has looked for some. */
-	return !wrong && (!watch || stale < 0 || had_stale_tags(stale, NULL, 0));
+	expect(!wrong, "%zu of %zu tags in the core file are wrong", wrong, a.granules);
+	if (state != NO_TAGS_CLOSED)
+		return;
+	/* These are the pages of the file, and the kernel has yet to clear their tags. */
+	begin_evidence(getpid());
+	area_protect(&a, TAGGED);
+	end_evidence(a.mem, a.size);
 }
 
-static const char *set_up(void)
+static void set_up(void)
 {
 	char pattern[sizeof(dir) + 16];
 
 	if (geteuid())
-		return "needs root to say where core files go";
+		skip("needs root to say where core files go");
 	if (access(PATTERN, F_OK))
-		return "kernel without core files";
+		skip("kernel without core files");
 	snprintf(dir, sizeof(dir), "/tmp/check_core_dump_tags.XXXXXX");
-	if (!mkdtemp(dir))
-		return "cannot make a directory for core files";
+	must(mkdtemp(dir), "a directory for core files");
 	snprintf(pattern, sizeof(pattern), "%s/core.%%p", dir);
-	if (!change(PATTERN, pattern))
-		return "cannot say where core files go";
-	grow_hugetlb_pool(HUGETLB_PAGES);
-	return NULL;
+	must(change(PATTERN, pattern), PATTERN);
+	grow_hugetlb_pools(HUGETLB_PAGES);
 }
 
 static void tear_down(void)
@@ -259,58 +190,13 @@ static void tear_down(void)
 	rmdir(dir);
 }
 
-/* Kernels before 5.18 write none. */
-static const char *no_tags_in_core(void)
-{
-	static const char *why;
-	static bool known;
-	struct area a;
-	off_t where;
-	int fd;
-
-	if (!MTE_ABI_CORE_FILE_MAY_LACK_TAGS || known)
-		return why;
-	if (!shared_notes(&a, ANON, TAGGED))
-		return NULL;
-	fd = dump_core(&a, WITH_TAGS);
-	if (fd >= 0 && !find_tags(fd, (unsigned long)a.mem, &where))
-		why = "the kernel writes no tags to core files";
-	close(fd);
-	known = true;
-	return why;
-}
-
-static const char *no_backing(const struct test *test)
-{
-	const char *why = no_tags_in_core();
-
-	return why ? why : backing_missing(test->backing);
-}
-
 static const struct test tests[] = {
-	{ "core_file_has_tags", test_core, no_backing, ANON, &with_tags },
-	{ "core_file_has_tags_of_huge_page", test_core, no_backing, THP,
-	  &with_tags },
-	{ "core_file_has_tags_of_shared_memory", test_core, no_backing, SHARED,
-	  &with_tags },
-	{ "core_file_has_tags_of_hugetlb_page", test_core, no_backing, HUGETLB,
-	  &with_tags },
-	{ "core_file_has_tags_of_inaccessible_page", test_core, no_backing,
-	  ANON, &with_tags_closed },
-	{ "core_file_has_tags_of_inaccessible_huge_page", test_core,
-	  no_backing, THP, &with_tags_closed },
-	{ "core_file_has_tags_of_inaccessible_hugetlb_page", test_core,
-	  no_backing, HUGETLB, &with_tags_closed },
-	{ "core_file_shows_no_stale_tags", test_core, no_backing, ANON,
-	  &no_tags_closed },
-	{ "core_file_shows_no_stale_tags_of_huge_page", test_core, no_backing,
-	  THP, &no_tags_closed },
-	{ "core_file_shows_no_stale_tags_of_shared_memory", test_core,
-	  no_backing, SHARED, &no_tags_closed },
-	{ "core_file_shows_no_stale_tags_of_hugetlb_page", test_core,
-	  no_backing, HUGETLB, &no_tags_closed },
-	{ "core_file_has_no_tags_of_untouched_memory", test_core, no_backing,
-	  ANON, &first_page_only },
+	{ "core_file_has_tags", test_core, ON_ALL, &with_tags },
+	{ "core_file_has_tags_of_inaccessible_page", test_core, ON_ALL,
+	  &with_tags_closed },
+	{ "core_file_shows_no_stale_tags", test_core, ON_ALL, &no_tags_closed },
+	{ "core_file_has_no_tags_of_untouched_memory", test_core,
+	  .arg = &first_page_only },
 };
 
 int main(void)

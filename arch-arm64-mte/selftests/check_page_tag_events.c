@@ -17,7 +17,7 @@
  * - remap_file_pages(): the new mapping has PROT_MTE as the old one had, so that
  *   it shows the tags of the pages that it is of now, and they can be changed
  *
- * and the tags of memory that nobody has set must be zero, whatever the page
+ * and the tags of memory that were never set must be zero, whatever the page
  * frame was used for before:
  *
  * - PROT_MTE memory that is new
@@ -27,39 +27,33 @@
  * - the untagged pages of a collapsed huge page
  * - memory filled by UFFDIO_COPY and UFFDIO_ZEROPAGE
  *
- * A test for stale tags leaves tags behind in free memory first. Where the
- * race_window module can tell (it looks at pages whose tags are about to be
- * cleared), it must have seen such a page.
+ * A test for stale tags leaves tags behind in free memory first. The race_window
+ * module, which looks at pages whose tags are about to be cleared, must have seen
+ * such a page; without it, one of the page frames must have been among those.
  */
 #define _GNU_SOURCE
 
+#include <errno.h>
+#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "mte_page_tags.h"
-#include "mte_race_window.h"
 
 #define PAGES		16
 #define STALE_TAG	0xd
 #define HUGETLB_PAGES	6
 #define KSM		"/sys/kernel/mm/ksm/"
-#define MTHP_PAGES	16
-#define MTHP		thp_setting(MTHP_PAGES * page_size(), "enabled")
 
-static const char *set_up(void)
+static void set_up(void)
 {
-	grow_hugetlb_pool(HUGETLB_PAGES);
-	return NULL;
+	grow_hugetlb_pools(HUGETLB_PAGES);
 }
 
-static const char *no_backing(const struct test *test)
+static void need_page_frames(void)
 {
-	return backing_missing(test->backing);
-}
-
-static const char *no_frames(const struct test *test)
-{
-	return geteuid() ? "needs root to see page frames" : no_backing(test);
+	if (geteuid())
+		skip("needs root to see page frames");
 }
 
 static void list_frames(const struct area *a, unsigned long *frames)
@@ -68,6 +62,16 @@ static void list_frames(const struct area *a, unsigned long *frames)
 
 	for (i = 0; i < a->size / page_size(); i++)
 		frames[i] = page_frame(a->mem + i * page_size());
+}
+
+/* How many of the pages of @a are in the same page frame as @frames says */
+static size_t count_unmoved(const struct area *a, const unsigned long *frames)
+{
+	size_t i, same = 0;
+
+	for (i = 0; i < a->size / page_size(); i++)
+		same += page_frame(a->mem + i * page_size()) == frames[i];
+	return same;
 }
 
 /* Write to all pages without changing anything */
@@ -80,65 +84,64 @@ static void write_all_pages(const struct area *a)
 }
 
 /* Write to every page of a copy, so that it becomes one's own; look at it */
-static bool own_copy_intact(const struct area *a, const char *who)
+static void expect_own_copy(const struct area *a, const char *who)
 {
 	size_t pages = a->size / page_size(), same;
 	unsigned long frames[pages];
 
 	list_frames(a, frames);
 	write_all_pages(a);
-	same = area_unmoved_pages(a, frames);
-	if (same)
-		ksft_print_msg("%s: %zu of %zu pages were not copied\n", who,
-			       same, pages);
-	return !same && area_protect(a, TAGGED) && area_intact(a, who);
+	same = count_unmoved(a, frames);
+	expect(!same, "%s: %zu of %zu pages were not copied", who, same, pages);
+	area_protect(a, TAGGED);
+	area_expect_intact(a, who);
 }
 
-static bool test_cow(const struct test *test)
+static void test_cow(const struct test *test)
 {
+	unsigned char *tags;
 	struct area a;
 	pid_t child;
-	bool ok;
 
-	if (!area_create(&a, test->backing, PAGES))
-		return false;
-	child = fork();
+	need_page_frames();
+	area_create(&a, test->backing, PAGES);
+	child = start_child();
 	if (!child) {
-		if (!own_copy_intact(&a, "child"))
-			_exit(1);
+		expect_own_copy(&a, "child");
 		/* None of these may show up in the parent's memory. */
-		area_fill_tags(&a);
-		_exit(!area_intact(&a, "child with new tags"));
+		tags = malloc(a.granules);
+		make_random_tags(tags, a.granules);
+		write_tags(a.mem, tags, a.granules);
+		expect(!count_wrong_tags(a.mem, tags, a.granules), "child with new tags");
+		_exit(0);
 	}
-	ok = child_succeeded(child);
+	wait_for(child);
 	write_all_pages(&a);
-	return area_intact(&a, "parent") && ok;
+	area_expect_intact(&a, "parent");
 }
 
 /*
  * The memory of a file is copied for a private mapping that has no PROT_MTE at
  * that time
  */
-static bool test_cow_untagged(const struct test *test)
+static void test_cow_untagged(const struct test *test)
 {
 	struct area a, copy;
 
-	if (!area_create(&a, SHARED, PAGES))
-		return false;
+	need_page_frames();
+	area_create(&a, SHARED, PAGES);
 	copy = a;
 	copy.mem = mmap(NULL, a.size, PLAIN, MAP_PRIVATE, a.fd, 0);
-	if (copy.mem == MAP_FAILED)
-		return false;
+	must(copy.mem != MAP_FAILED, "mmap");
 	/* What the data are to be depends on where they are. */
 	munmap(a.mem, a.size);
-	if (mremap(copy.mem, a.size, a.size, MREMAP_MAYMOVE | MREMAP_FIXED,
-		   a.mem) != a.mem)
-		return false;
+	must(mremap(copy.mem, a.size, a.size, MREMAP_MAYMOVE | MREMAP_FIXED, a.mem) == a.mem,
+	     "mremap");
 	touch(a.mem);
-	return own_copy_intact(&a, "private copy");
+	expect_own_copy(&a, "private copy");
 }
 
-static bool test_mprotect(const struct test *test)
+static void test_mprotect(const struct test *test)
 {
 	static const int prots[] = {
 		PLAIN, PROT_READ, TAGGED, PROT_NONE, PROT_READ | PROT_MTE,
@@ -147,266 +150,209 @@ static bool test_mprotect(const struct test *test)
 	size_t pages, from, len, i;
 	struct area a;
 
-	if (!area_create(&a, test->backing, 4 * PAGES))
-		return false;
+	area_create(&a, test->backing, 4 * PAGES);
 	pages = a.size / page_size();
 	/* Parts of all sizes, so that they cut through any larger unit */
 	for (i = 0; i < 200; i++) {
 		from = rand() % pages;
 		len = 1 + rand() % (pages - from);
-		if (test->backing == HUGETLB) {
+		if (test->backing >= HUGETLB) {
 			from = 0;
 			len = pages;
 		}
-		if (mprotect(a.mem + from * page_size(), len * page_size(),
-			     prots[rand() % ARRAY_SIZE(prots)])) {
-			ksft_print_msg("mprotect: %s\n", strerror(errno));
-			return false;
-		}
+		must(!mprotect(a.mem + from * page_size(), len * page_size(),
+			       prots[rand() % ARRAY_SIZE(prots)]), "mprotect");
 	}
-	return area_protect(&a, TAGGED) && area_intact(&a, "in the end");
+	area_protect(&a, TAGGED);
+	area_expect_intact(&a, "in the end");
 }
 
 /* The same on anonymous memory in folios of 16 pages, where the kernel has them */
-static const char *no_mthp(const struct test *test)
+static void test_mprotect_mthp(const struct test *test)
 {
-	if (access(MTHP, F_OK))
-		return "no transparent huge pages of 16 pages";
-	return access(MTHP, W_OK) ? "needs root to have huge pages of 16 pages" : NULL;
-}
+	size_t size = PAGES * page_size(), i, step;
+	struct area a;
+	char path[128], old[32];
 
-static bool test_mprotect_mthp(const struct test *test)
-{
-	size_t size = MTHP_PAGES * page_size(), i, step;
-	struct area a = { .backing = ANON, .fd = -1 };
-	char old[32];
-
+	snprintf(path, sizeof(path), "%s", thp_setting(size, "enabled"));
+	snprintf(old, sizeof(old), "%s", read_setting(path));
+	if (access(path, F_OK))
+		skip("no transparent huge pages of %d pages", PAGES);
+	if (access(path, W_OK))
+		skip("needs root to have huge pages of %d pages", PAGES);
+	area_map(&a, ANON, PAGES, TAGGED);
 	a.mem = reserve_aligned(size, TAGGED);
-	a.size = size;
-	a.granules = size / GRANULE;
-	a.tags = malloc(a.granules);
-	snprintf(old, sizeof(old), "%s", read_setting(MTHP));
-	if (!a.mem || !change(MTHP, "always"))
-		return false;
+	must(!madvise(a.mem, size, MADV_HUGEPAGE), "MADV_HUGEPAGE");
+	must(change(path, "madvise"), "%s", path);
 	area_fill_data(&a);
-	write_text(MTHP, old);
+	write_text(path, old);
 	area_fill_tags(&a);
-	if (!(page_flags(a.mem + page_size()) & KPAGEFLAGS_TAIL)) {
-		proves_nothing("no large folio was allocated");
-		return false;
-	}
+	if (!(page_flags(a.mem + page_size()) & KPF_TAIL))
+		try_again("no large folio was allocated");
 	for (step = page_size(); step < size; step *= 2) {
 		for (i = 0; i < size; i += 2 * step)
-			if (mprotect(a.mem + i, step, PLAIN))
-				return false;
-		if (!area_protect(&a, TAGGED) || !area_protect(&a, CLOSED) ||
-		    !area_protect(&a, TAGGED))
-			return false;
+			must(!mprotect(a.mem + i, step, PLAIN), "mprotect");
+		area_protect(&a, TAGGED);
+		area_protect(&a, CLOSED);
+		area_protect(&a, TAGGED);
 	}
-	if (!(page_flags(a.mem + page_size()) & KPAGEFLAGS_TAIL))
-		proves_nothing("evidence void: the folio was split");
-	return area_intact(&a, "in the end");
+	if (!(page_flags(a.mem + page_size()) & KPF_TAIL))
+		try_again("evidence void: the folio was split");
+	area_expect_intact(&a, "in the end");
 }
 
-static bool test_migration(const struct test *test)
+static void test_migration(const struct test *test)
 {
 	unsigned long frames[PAGES];
 	struct area a;
 	size_t i;
 
-	if (!area_create(&a, test->backing, PAGES))
-		return false;
-	list_frames(&a, frames);
-	for (i = 0; i < a.size; i += page_size()) {
-		if (madvise(a.mem + i, page_size(), MADV_SOFT_OFFLINE)) {
-			ksft_print_msg("MADV_SOFT_OFFLINE: %s\n",
-				       strerror(errno));
-			return false;
-		}
-		touch(a.mem + i);
-	}
-	if (area_unmoved_pages(&a, frames))
-		proves_nothing("evidence void: pages were not moved");
-	return area_intact(&a, "after migration");
-}
-
-static const char *no_soft_offline(const struct test *test)
-{
 	if (geteuid())
-		return "needs root";
+		skip("needs root");
 	if (!getenv("MTE_TEST_SOFT_OFFLINE"))
-		return "costs memory for good; set MTE_TEST_SOFT_OFFLINE to run it";
+		skip("costs memory for good; set MTE_TEST_SOFT_OFFLINE to run it");
 	/* An unknown advice is refused before the length is looked at. */
 	if (madvise(NULL, 0, MADV_SOFT_OFFLINE))
-		return "kernel without MADV_SOFT_OFFLINE";
-	return NULL;
+		skip("kernel without MADV_SOFT_OFFLINE");
+	area_create(&a, test->backing, PAGES);
+	list_frames(&a, frames);
+	for (i = 0; i < a.size; i += page_size()) {
+		must(!madvise(a.mem + i, page_size(), MADV_SOFT_OFFLINE),
+		     "MADV_SOFT_OFFLINE");
+		touch(a.mem + i);
+	}
+	if (count_unmoved(&a, frames))
+		try_again("evidence void: pages were not moved");
+	area_expect_intact(&a, "after migration");
 }
 
-static bool no_stale_tags(const struct area *a)
+static void expect_no_stale_tags(const struct area *a)
 {
 	size_t seen = count_nonzero_tags(a->mem, a->granules);
-	long stale = race_window_watched();
 
-	ksft_print_msg("%zu of %zu tags are stale\n", seen, a->granules);
-	return !seen && area_is_huge(a) && had_stale_tags(stale, a->mem, a->size);
+	expect(!seen, "%zu of %zu tags are stale", seen, a->granules);
+	area_must_be_huge(a);
+	end_evidence(a->mem, a->size);
 }
 
 /* PROT_MTE is there from the start. */
-static bool test_new_memory(const struct test *test)
+static void test_new_memory(const struct test *test)
 {
 	struct area a;
 
-	if (!dirty_free_memory(test->backing, STALE_TAG) ||
-	    !area_map(&a, test->backing, 4 * PAGES, TAGGED))
-		return false;
-	/*
-	 * They are cleared when the page is mapped or, not by every kernel,
-	 * when it is allocated.
-	 */
-	if (!race_window_watch(test_attempt % 2 ? "mte_zero_clear_page_tags" :
-			       "mte_clear_page_tags", getpid()) &&
-	    test_attempt % 2 == 0)
-		return false;
+	dirty_free_memory(test->backing, STALE_TAG);
+	area_map(&a, test->backing, 4 * PAGES, TAGGED);
+	begin_evidence(getpid());
 	/* Who reads first may get the huge zero page, and small pages for that. */
 	a.mem[0] = 1;
 	write_all_pages(&a);
-	return no_stale_tags(&a);
+	expect_no_stale_tags(&a);
 }
 
 /* PROT_MTE comes when the pages have data. */
-static bool test_late_prot_mte(const struct test *test)
+static void test_late_prot_mte(const struct test *test)
 {
 	struct area a;
 
-	if (!dirty_free_memory(test->backing, STALE_TAG) ||
-	    !area_map(&a, test->backing, 4 * PAGES, PLAIN))
-		return false;
+	dirty_free_memory(test->backing, STALE_TAG);
+	area_map(&a, test->backing, 4 * PAGES, PLAIN);
 	area_fill_data(&a);
-	return race_window_watch("mte_clear_page_tags", getpid()) &&
-	       area_protect(&a, TAGGED) && no_stale_tags(&a);
+	begin_evidence(getpid());
+	area_protect(&a, TAGGED);
+	expect_no_stale_tags(&a);
 }
 
 /* backing: ANON for the zero page, THP for the huge zero page */
-static bool test_zero_page(const struct test *test)
+static void test_zero_page(const struct test *test)
 {
-	const char *property = test->backing == ANON ? "the zero page" :
-						       "the huge zero page";
 	unsigned long flags;
 	size_t i, seen;
 	struct area a;
 
-	if (!dirty_free_memory(ANON, STALE_TAG) ||
-	    !area_map(&a, test->backing, PAGES, TAGGED))
-		return false;
+	need_page_flags();
+	if (test->backing == THP &&
+	    (thp_is_too_large() || read_number(THP_SETTINGS "use_zero_page") < 1))
+		skip(thp_size() ? "no huge zero page" : "no transparent huge pages");
+	dirty_free_memory(ANON, STALE_TAG);
+	area_map(&a, test->backing, PAGES, TAGGED);
 	for (i = 0; i < a.size; i += page_size())
 		touch(a.mem + i);
 	flags = page_flags(a.mem);
-	if (!(flags & KPAGEFLAGS_ZERO))
-		proves_nothing("evidence void: reading mapped another page");
-	if (test->backing == ANON && (flags & KPAGEFLAGS_MTE)) {
-		ksft_print_msg("%s is flagged as having tags\n", property);
-		return false;
-	}
+	if (!(flags & KPF_ZERO))
+		try_again("evidence void: reading mapped another page");
+	expect(test->backing == THP || !(flags & KPF_MTE),
+	       "the zero page is flagged as having tags");
 	seen = count_nonzero_tags(a.mem, a.granules);
 	/* A page of one's own, and that by a write of a tag to another one */
+	begin_evidence(getpid());
 	set_tag(a.mem + page_size(), 1);
 	write_all_pages(&a);
 	seen += count_nonzero_tags(a.mem, granules_per_page());
 	seen += get_tag(a.mem + page_size()) != 1;
 	seen += count_nonzero_tags(a.mem + page_size() + GRANULE,
 				   a.granules - granules_per_page() - 1);
-	ksft_print_msg("%zu tags are wrong\n", seen);
-	return !seen && !(page_flags(a.mem) & KPAGEFLAGS_ZERO);
-}
-
-static const char *no_kpageflags(const struct test *test)
-{
-	if (geteuid() || access(KPAGEFLAGS, R_OK))
-		return "cannot read " KPAGEFLAGS;
-	if (test->backing == THP &&
-	    (thp_is_too_large() || read_number(THP_SETTINGS "use_zero_page") < 1))
-		return "no huge zero page";
-	return no_backing(test);
+	expect(!seen, "%zu tags are wrong", seen);
+	expect(!(page_flags(a.mem) & KPF_ZERO), "the zero page was written to");
+	end_evidence(a.mem, a.size);
 }
 
 /*
  * The first half of the huge page has tags, the second has none: anonymous
- * memory because nobody has touched it, shared memory because it is mapped
+ * memory because it was never touched, shared memory because it is mapped
  * without PROT_MTE.
  */
-static bool test_collapse(const struct test *test)
+static void test_collapse(const struct test *test)
 {
-	size_t half = thp_size() / 2, i, seen, lost;
+	size_t half = thp_size() / 2, lost, seen;
 	unsigned char *tags = malloc(half / GRANULE);
 	bool shared = test->backing == SHARED;
-	int fd, ret = -1;
 	char *p, *tagged;
-	long stale;
+	int fd;
 
+	need_collapse();
 	p = reserve_aligned(2 * half, TAGGED);
 	tagged = p;
-	if (!p)
-		return false;
 	if (shared) {
 		fd = memfd_create("check_page_tag_events", 0);
-		if (fd < 0 || ftruncate(fd, 2 * half) ||
-		    mmap(p, 2 * half, PLAIN, MAP_SHARED | MAP_FIXED, fd, 0) != p)
-			return false;
+		must(fd >= 0 && !ftruncate(fd, 2 * half), "memfd");
+		must(mmap(p, 2 * half, PLAIN, MAP_SHARED | MAP_FIXED, fd, 0) == p, "mmap");
 		tagged = mmap(NULL, half, TAGGED, MAP_SHARED, fd, 0);
+		must(tagged != MAP_FAILED, "mmap");
 	}
 	madvise(p, 2 * half, MADV_NOHUGEPAGE);
 	memset(p, 0x5a, shared ? 2 * half : half);
 	make_random_tags(tags, half / GRANULE);
 	write_tags(tagged, tags, half / GRANULE);
-	if (!dirty_free_memory(THP, STALE_TAG))
-		return false;
+	dirty_free_memory(THP, STALE_TAG);
 
-	if (!race_window_watch("mte_clear_page_tags", getpid()))
-		return false;
+	begin_evidence(getpid());
 	madvise(p, 2 * half, MADV_HUGEPAGE);
-	for (i = 0; i < 50 && ret; i++) {
-		ret = madvise(p, 2 * half, MADV_COLLAPSE);
-		if (ret)
-			usleep(10000);
-	}
-	touch(p + half);
-	if (ret || !is_thp_tail(p + half))
-		proves_nothing("evidence void: no huge page by MADV_COLLAPSE");
-	if (mprotect(p, 2 * half, TAGGED))
-		return false;
+	collapse(p, 2 * half);
+	must(!mprotect(p, 2 * half, TAGGED), "mprotect");
 	lost = count_wrong_tags(p, tags, half / GRANULE);
 	seen = count_nonzero_tags(p + half, half / GRANULE);
-	stale = race_window_watched();
-	ksft_print_msg("%zu tags lost, %zu stale tags seen\n", lost, seen);
-	return !lost && !seen && had_stale_tags(stale, p, 2 * half);
+	expect(!lost && !seen, "%zu tags lost, %zu stale tags seen", lost, seen);
+	end_evidence(p, 2 * half);
 }
 
-static const char *no_collapse(const struct test *test)
+static void set_ksm(const char *path, const char *text)
 {
-	if (collapse_missing())
-		return collapse_missing();
-	if (geteuid() || access(KPAGEFLAGS, R_OK))
-		return "cannot read " KPAGEFLAGS;
-	return backing_missing(THP);
+	must(change(path, text), "%s", path);
 }
 
 /* Let KSM look at all there is, several times: it wants to see stable data */
-static bool merge(void)
+static void merge(void)
 {
 	long scans = read_number(KSM "full_scans");
 	int i;
 
-	change_number(KSM "pages_to_scan", 10000);
-	change_number(KSM "sleep_millisecs", 1);
-	if (!change_number(KSM "run", 1))
-		return false;
-	for (i = 0; i < 6000; i++) {
-		if (read_number(KSM "full_scans") >= scans + 6)
-			return true;
+	set_ksm(KSM "pages_to_scan", "10000");
+	set_ksm(KSM "sleep_millisecs", "1");
+	set_ksm(KSM "run", "1");
+	for (i = 0; i < 6000 && read_number(KSM "full_scans") < scans + 6; i++)
 		usleep(10000);
-	}
-	ksft_print_msg("KSM does not get done\n");
-	return false;
+	if (i == 6000)
+		skip("KSM does not get done");
 }
 
 /*
@@ -414,252 +360,158 @@ static bool merge(void)
  * and must be merged, or KSM did nothing. arg: the data is zero, and KSM is told
  * to use the zero page for it.
  */
-static bool test_ksm(const struct test *test)
+static void test_ksm(const struct test *test)
 {
-	size_t size = page_size(), granules = 2 * granules_per_page(), lost;
+	size_t size = page_size(), granules = 2 * granules_per_page(), lost, seen;
 	unsigned char tags[granules];
 	bool zero = test->arg, merged;
-	size_t seen;
-	char *p;
+	char *p, *rest;
 
-	if (zero && !change_number(KSM "use_zero_pages", 1))
-		return false;
-	if (!dirty_free_memory(ANON, STALE_TAG))
-		return false;
+	if (access(KSM "run", F_OK))
+		skip("no KSM");
+	if (access(KSM "run", W_OK))
+		skip("needs root to switch KSM on");
+	need_page_flags();
+	if (zero)
+		set_ksm(KSM "use_zero_pages", "1");
 	p = mmap(NULL, 4 * size, PLAIN, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
-		return false;
+	must(p != MAP_FAILED, "mmap");
+	rest = p + 2 * size;
 	madvise(p, 4 * size, MADV_NOHUGEPAGE);
+	/* One of these two is the page that stays, or a copy of it is made later. */
+	dirty_free_memory(ANON, STALE_TAG);
 	memset(p, zero ? 0 : 0x5a, 4 * size);
-	if (mprotect(p, 2 * size, TAGGED))
-		return false;
+	must(!mprotect(p, 2 * size, TAGGED), "mprotect");
 	make_random_tags(tags, granules);
 	write_tags(p, tags, granules);
-	if (madvise(p, 4 * size, MADV_MERGEABLE) || !merge())
-		return false;
+	must(!madvise(p, 4 * size, MADV_MERGEABLE), "MADV_MERGEABLE");
+	merge();
 
 	if (zero)
-		merged = page_flags(p + 2 * size) & KPAGEFLAGS_ZERO;
+		merged = page_flags(rest) & KPF_ZERO;
 	else
-		merged = page_frame(p + 2 * size) == page_frame(p + 3 * size);
+		merged = page_frame(rest) == page_frame(rest + size);
 	if (!merged)
-		proves_nothing("evidence void: pages without tags were not merged");
+		try_again("evidence void: pages without tags were not merged");
 	lost = count_wrong_tags(p, tags, granules);
 
 	/* What was merged gets tags now: zero, and each page its own */
-	if (mprotect(p + 2 * size, 2 * size, TAGGED))
-		return false;
-	seen = count_nonzero_tags(p + 2 * size, granules);
-	set_tag(p + 2 * size, 1);
-	seen += get_tag(p + 2 * size) != 1;
-	seen += count_nonzero_tags(p + 2 * size + GRANULE, granules - 1);
-	ksft_print_msg("%zu tags lost, %zu stale tags seen\n", lost, seen);
-	return !lost && !seen;
-}
-
-static const char *no_ksm(const struct test *test)
-{
-	if (access(KSM "run", F_OK))
-		return "no KSM";
-	if (access(KSM "run", W_OK))
-		return "needs root to switch KSM on";
-	return no_kpageflags(test);
-}
-
-/* Returns the file descriptor of a userfaultfd with @features or -1 */
-static int open_userfaultfd(unsigned long features)
-{
-	struct uffdio_api api = { .api = UFFD_API, .features = features };
-	int fd = syscall(__NR_userfaultfd, O_CLOEXEC);
-
-	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api)) {
-		close(fd);
-		fd = -1;
-	}
-	return fd;
-}
-
-static bool watch_missing(int uffd, const struct area *a)
-{
-	struct uffdio_register range = {
-		.range = { (unsigned long)a->mem, a->size },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-
-	return !ioctl(uffd, UFFDIO_REGISTER, &range);
+	if (zero)
+		dirty_free_memory(ANON, STALE_TAG);
+	begin_evidence(getpid());
+	must(!mprotect(rest, 2 * size, TAGGED), "mprotect");
+	seen = count_nonzero_tags(rest, granules);
+	set_tag(rest, 1);
+	seen += get_tag(rest) != 1;
+	seen += count_nonzero_tags(rest + GRANULE, granules - 1);
+	expect(!lost && !seen, "%zu tags lost, %zu stale tags seen", lost, seen);
+	end_evidence(rest, 2 * size);
 }
 
 /* arg: the request */
-static bool test_userfaultfd(const struct test *test)
+static void test_userfaultfd(const struct test *test)
 {
 	unsigned int request = *(const unsigned int *)test->arg;
 	bool move = request == UFFDIO_MOVE;
-	int ret, uffd = open_userfaultfd(move ? UFFD_FEATURE_MOVE : 0);
+	struct uffdio_api api = {
+		.api = UFFD_API, .features = move ? UFFD_FEATURE_MOVE : 0,
+	};
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_move move_arg;
+	struct uffdio_copy copy_arg;
+	struct uffdio_zeropage zero_arg = {};
 	struct area from, to;
+	void *arg = &zero_arg;
 	size_t seen;
-	long stale;
 
-	if (uffd < 0 || !area_create(&from, ANON, PAGES) ||
-	    !dirty_free_memory(ANON, STALE_TAG) ||
-	    !area_map(&to, test->backing, PAGES, TAGGED) ||
-	    !watch_missing(uffd, &to))
-		return false;
-	if (request == UFFDIO_COPY &&
-	    !race_window_watch("mte_clear_page_tags", getpid()))
-		return false;
-	if (move) {
-		struct uffdio_move arg = {
-			.dst = (unsigned long)to.mem,
-			.src = (unsigned long)from.mem,
-			.len = from.size,
-		};
+	if (access("/proc/sys/vm/unprivileged_userfaultfd", F_OK))
+		skip("no userfaultfd");
+	must(uffd >= 0, "userfaultfd");
+	if (ioctl(uffd, UFFDIO_API, &api) && move)
+		skip("kernel without UFFDIO_MOVE");
+	area_create(&from, ANON, PAGES);
+	dirty_free_memory(ANON, STALE_TAG);
+	area_map(&to, test->backing, PAGES, TAGGED);
+	range.range = (struct uffdio_range){ (unsigned long)to.mem, to.size };
+	zero_arg.range = range.range;
+	copy_arg = (struct uffdio_copy){
+		.dst = range.range.start, .src = (unsigned long)from.mem, .len = to.size,
+	};
+	move_arg = (struct uffdio_move){
+		.dst = range.range.start, .src = (unsigned long)from.mem, .len = to.size,
+	};
+	if (request == UFFDIO_COPY)
+		arg = &copy_arg;
+	else if (move)
+		arg = &move_arg;
+	must(!ioctl(uffd, UFFDIO_REGISTER, &range), "UFFDIO_REGISTER");
 
-		ret = ioctl(uffd, request, &arg);
-	} else if (request == UFFDIO_COPY) {
-		struct uffdio_copy arg = {
-			.dst = (unsigned long)to.mem,
-			.src = (unsigned long)from.mem,
-			.len = from.size,
-		};
-
-		ret = ioctl(uffd, request, &arg);
-	} else {
-		struct uffdio_zeropage arg = {
-			.range = { (unsigned long)to.mem, to.size },
-		};
-
-		ret = ioctl(uffd, request, &arg);
-	}
-	if (ret) {
-		ksft_print_msg("userfaultfd request: %s\n", strerror(errno));
-		return false;
-	}
+	begin_evidence(getpid());
+	must(!ioctl(uffd, request, arg), "userfaultfd request");
 	if (move) {
 		seen = count_wrong_tags(to.mem, from.tags, from.granules);
-		ksft_print_msg("%zu tags lost\n", seen);
-		return !seen;
+		expect(!seen, "%zu tags lost", seen);
+		return;
 	}
 	seen = count_nonzero_tags(to.mem, to.granules);
 	write_all_pages(&to);
 	seen += count_nonzero_tags(to.mem, to.granules);
-	ksft_print_msg("%zu stale tags seen\n", seen);
-	stale = race_window_watched();
-	return !seen && (request != UFFDIO_COPY ||
-			 had_stale_tags(stale, to.mem, to.size));
+	expect(!seen, "%zu stale tags seen", seen);
+	end_evidence(to.mem, to.size);
 }
 
 static const unsigned int request_copy = UFFDIO_COPY;
 static const unsigned int request_zeropage = UFFDIO_ZEROPAGE;
 static const unsigned int request_move = UFFDIO_MOVE;
 
-static const char *no_userfaultfd(const struct test *test)
-{
-	int fd = open_userfaultfd(0);
-
-	if (fd < 0)
-		return errno == EPERM ? "userfaultfd is not allowed" : "no userfaultfd";
-	close(fd);
-	if (test->arg != &request_move)
-		return NULL;
-	fd = open_userfaultfd(UFFD_FEATURE_MOVE);
-	if (fd < 0)
-		return "kernel without UFFDIO_MOVE";
-	close(fd);
-	return NULL;
-}
-
 /* The same pages of the file, the other way round */
-static bool test_remap_file_pages(const struct test *test)
+static void test_remap_file_pages(const struct test *test)
 {
 	size_t size = page_size(), granules = granules_per_page(), i, wrong = 0;
-	unsigned long word;
 	struct area a;
 	char *page;
 
-	if (!area_create(&a, SHARED, PAGES))
-		return false;
-	for (i = 0; i < PAGES; i++) {
-		if (remap_file_pages(a.mem + i * size, size, 0, PAGES - 1 - i, 0)) {
-			ksft_print_msg("remap_file_pages: %s\n", strerror(errno));
-			return false;
-		}
-	}
+	if (remap_file_pages(NULL, 0, 0, 0, 0) && errno != EINVAL)
+		skip("kernel without remap_file_pages()");
+	area_create(&a, SHARED, PAGES);
+	for (i = 0; i < PAGES; i++)
+		must(!remap_file_pages(a.mem + i * size, size, 0, PAGES - 1 - i, 0),
+		     "remap_file_pages");
 	for (i = 0; i < PAGES; i++) {
 		page = a.mem + i * size;
-		word = area_word(&a, (PAGES - 1 - i) * size);
-		if (*(unsigned long *)page != word) {
-			ksft_print_msg("page %zu is another page of the file\n", i);
-			return false;
-		}
+		expect(*(unsigned long *)page == area_word(&a, (PAGES - 1 - i) * size),
+		       "page %zu is another page of the file", i);
 		wrong += count_wrong_tags(page, a.tags + (PAGES - 1 - i) * granules,
 					  granules);
 	}
-	ksft_print_msg("%zu of %zu tags are not to be seen\n", wrong, a.granules);
+	expect(!wrong, "%zu of %zu tags cannot be seen", wrong, a.granules);
 
 	area_fill_tags(&a);
-	i = count_wrong_tags(a.mem, a.tags, a.granules);
-	ksft_print_msg("%zu of %zu tags cannot be set\n", i, a.granules);
-	return !wrong && !i;
-}
-
-static const char *no_remap_file_pages(const struct test *test)
-{
-	if (remap_file_pages(NULL, 0, 0, 0, 0) && errno != EINVAL)
-		return "kernel without remap_file_pages()";
-	return NULL;
+	wrong = count_wrong_tags(a.mem, a.tags, a.granules);
+	expect(!wrong, "%zu of %zu tags cannot be set", wrong, a.granules);
 }
 
 static const struct test tests[] = {
-	{ "fork_and_write_keeps_tags", test_cow, no_frames, ANON },
-	{ "fork_and_write_keeps_tags_of_huge_page", test_cow, no_frames, THP },
-	{ "fork_and_write_keeps_tags_of_hugetlb_page", test_cow, no_frames,
-	  HUGETLB },
-	{ "write_to_private_file_mapping_keeps_tags", test_cow_untagged,
-	  no_frames },
-	{ "mprotect_keeps_tags", test_mprotect, no_backing, ANON },
-	{ "mprotect_keeps_tags_of_huge_page", test_mprotect, no_backing, THP },
-	{ "mprotect_keeps_tags_of_shared_memory", test_mprotect, no_backing,
-	  SHARED },
-	{ "mprotect_keeps_tags_of_hugetlb_page", test_mprotect, no_backing,
-	  HUGETLB },
-	{ "mprotect_keeps_tags_of_large_folio", test_mprotect_mthp, no_mthp },
-	{ "migration_keeps_tags", test_migration, no_soft_offline, ANON },
-	{ "migration_keeps_tags_of_shared_memory", test_migration,
-	  no_soft_offline, SHARED },
+	{ "fork_and_write_keeps_tags", test_cow, ON(ANON) | ON(THP) | ON_HUGETLB },
+	{ "write_to_private_file_mapping_keeps_tags", test_cow_untagged },
+	{ "mprotect_keeps_tags", test_mprotect, ON_ALL },
+	{ "mprotect_keeps_tags_of_large_folio", test_mprotect_mthp },
+	{ "migration_keeps_tags", test_migration, ON(ANON) | ON(SHARED) },
 	{ "collapse_keeps_tags_and_shows_no_stale_ones", test_collapse,
-	  no_collapse, ANON },
-	{ "collapse_of_shared_memory_keeps_tags_and_shows_no_stale_ones",
-	  test_collapse, no_collapse, SHARED },
-	{ "ksm_keeps_tags_and_shows_no_stale_ones", test_ksm, no_ksm },
+	  ON(ANON) | ON(SHARED) },
+	{ "ksm_keeps_tags_and_shows_no_stale_ones", test_ksm },
 	{ "ksm_with_zero_page_keeps_tags_and_shows_no_stale_ones", test_ksm,
-	  no_ksm, .arg = "zero" },
-	{ "userfaultfd_move_keeps_tags", test_userfaultfd, no_userfaultfd,
-	  ANON, &request_move },
+	  .arg = "zero" },
+	{ "userfaultfd_move_keeps_tags", test_userfaultfd, .arg = &request_move },
 	{ "userfaultfd_copy_shows_no_stale_tags", test_userfaultfd,
-	  no_userfaultfd, ANON, &request_copy },
-	{ "userfaultfd_copy_to_shared_memory_shows_no_stale_tags",
-	  test_userfaultfd, no_userfaultfd, SHARED, &request_copy },
+	  ON(ANON) | ON(SHARED), &request_copy },
 	{ "userfaultfd_zeropage_shows_no_stale_tags", test_userfaultfd,
-	  no_userfaultfd, ANON, &request_zeropage },
-	{ "remap_file_pages_keeps_prot_mte", test_remap_file_pages,
-	  no_remap_file_pages },
-	{ "new_memory_has_no_stale_tags", test_new_memory, no_backing, ANON },
-	{ "new_huge_page_has_no_stale_tags", test_new_memory, no_backing, THP },
-	{ "new_shared_memory_has_no_stale_tags", test_new_memory, no_backing,
-	  SHARED },
-	{ "new_hugetlb_page_has_no_stale_tags", test_new_memory, no_backing,
-	  HUGETLB },
-	{ "late_prot_mte_shows_no_stale_tags", test_late_prot_mte, no_backing,
-	  ANON },
-	{ "late_prot_mte_on_huge_page_shows_no_stale_tags", test_late_prot_mte,
-	  no_backing, THP },
-	{ "late_prot_mte_on_shared_memory_shows_no_stale_tags",
-	  test_late_prot_mte, no_backing, SHARED },
-	{ "late_prot_mte_on_hugetlb_page_shows_no_stale_tags",
-	  test_late_prot_mte, no_backing, HUGETLB },
-	{ "zero_page_has_no_flag_and_no_tags", test_zero_page, no_kpageflags,
-	  ANON },
-	{ "huge_zero_page_has_no_tags", test_zero_page, no_kpageflags, THP },
+	  .arg = &request_zeropage },
+	{ "remap_file_pages_keeps_prot_mte", test_remap_file_pages },
+	{ "new_memory_has_no_stale_tags", test_new_memory, ON_ALL },
+	{ "late_prot_mte_shows_no_stale_tags", test_late_prot_mte, ON_ALL },
+	{ "zero_page_has_no_tags", test_zero_page, ON(ANON) | ON(THP) },
 };
 
 int main(void)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * check_tag_init_race - a page becomes tagged while somebody else uses it
+ * check_tag_init_race - a page becomes tagged while another context uses it
  *
  * The kernel initialises the allocation tags of a page when the page is mapped
  * with PROT_MTE for the first time. Two who share the page may get there
@@ -37,22 +37,18 @@
  */
 #define _GNU_SOURCE
 
-#include <sched.h>
-#include <signal.h>
-
 #include "mte_page_tags.h"
-#include "mte_race_window.h"
 
 #define WINDOWS		8
 #define CLEAR_TAGS	"mte_clear_page_tags"
 #define STALE_TAG	0xb
 /*
  * Ample for what the parent does meanwhile. Where it has to wait for the child
- * instead, nobody ends the hold but this.
+ * instead, nothing ends the hold but this.
  */
 #define HOLD_US		400000
 
-/* So far apart that two mappings do not share a page table and its lock */
+/* So far apart that two mappings do not share a page table (of page size / 8 entries) */
 #define FAR		(page_size() * page_size() / 4)
 
 enum way { BY_MPROTECT, BY_FIRST_ACCESS };
@@ -72,248 +68,166 @@ struct window {
 /* A mapping of the page that make_tagged() turns into one with tags */
 static char *map_page(const struct window *w, char *where, enum way way)
 {
-	char *page = mmap(where, page_size(),
-			  way == BY_MPROTECT ? PLAIN : TAGGED,
+	char *page = mmap(where, page_size(), way == BY_MPROTECT ? PLAIN : TAGGED,
 			  MAP_SHARED | MAP_FIXED, w->fd, 0);
 
+	must(page != MAP_FAILED, "mmap");
 	/* mprotect() only looks at pages that are mapped */
-	if (page != MAP_FAILED && way == BY_MPROTECT)
+	if (way == BY_MPROTECT)
 		touch(page);
 	return page;
 }
 
-static bool make_tagged(char *page, enum way way)
+static void make_tagged(char *page, enum way way)
 {
 	if (way == BY_MPROTECT)
-		return !mprotect(page, page_size(), TAGGED);
-	touch(page);
-	return true;
+		must(!mprotect(page, page_size(), TAGGED), "mprotect");
+	else
+		touch(page);
 }
 
-/* Tell that we are ready, wait for the start */
-static bool meet(const struct window *w)
-{
-	char c = 0;
-
-	return write(w->ready[1], &c, 1) == 1 && read(w->go[0], &c, 1) == 1;
-}
-
+/* The child; it tells that it is ready, and waits for the start */
 static int initialiser(void *arg)
 {
 	const struct window *w = arg;
-	enum way way = w->sides->child;
-	char *page;
+	enum way way = w->sides ? w->sides->child : BY_MPROTECT;
+	char *page = w->space, c = 0;
 
-	bind_to_cpu(0, 1);
-	page = map_page(w, w->space, way);
-	return page != MAP_FAILED && meet(w) && make_tagged(page, way) ? 0 : 1;
+	run_on_cpu(1);
+	if (w->sides)
+		page = map_page(w, w->space, way);
+	must(write(w->ready[1], &c, 1) == 1 && read(w->go[0], &c, 1) == 1, "pipe");
+	make_tagged(page, way);
+	return 0;
 }
 
-/* A child that shares the memory and nothing else */
-static pid_t start_thread(struct window *w)
+/* A child that shares the memory and nothing else, or not even that */
+static pid_t start(struct window *w)
 {
 	size_t size = 64UL << 10;
-	char *stack = malloc(size);
+	pid_t child;
 
-	return clone(initialiser, stack + size, CLONE_VM | SIGCHLD, w);
-}
-
-static pid_t start_process(struct window *w, int (*run)(void *))
-{
-	pid_t child = fork();
-
+	if (w->sides && w->sides->thread) {
+		child = clone(initialiser, (char *)malloc(size) + size, CLONE_VM | SIGCHLD, w);
+		must(child > 0, "clone");
+		return child;
+	}
+	child = start_child();
 	if (!child)
-		_exit(run(w));
+		_exit(initialiser(w));
 	return child;
 }
 
-/* Let the child go once it is ready and being watched */
+static void window_open(struct window *w, const struct sides *sides)
+{
+	w->sides = sides;
+	w->space = mmap(NULL, 2 * FAR, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	must(w->space != MAP_FAILED, "mmap");
+	must(!pipe(w->ready) && !pipe(w->go), "pipe");
+	w->fd = memfd_create("tag_init_race", 0);
+	/* A page with data and no tags */
+	must(w->fd >= 0 && !ftruncate(w->fd, page_size()) &&
+	     pwrite(w->fd, "data", 4, 0) == 4, "memfd");
+}
+
+/* Let the child go once it is ready and being watched. Returns whether it was held. */
 static bool let_go(const struct window *w, pid_t child)
 {
 	char c;
-	int error;
 
 	/* A child that ends early is the end of the file. */
 	close(w->ready[1]);
 	if (read(w->ready[0], &c, 1) != 1)
-		return false;
-	error = race_window_arm(CLEAR_TAGS, child, HOLD_US);
-	if (error)
-		ksft_print_msg("cannot arm race_window: %s\n",
-			       strerror(-error));
-	return !error && write(w->go[1], &c, 1) == 1;
+		wait_for(child);
+	must(!race_window_arm(CLEAR_TAGS, child, HOLD_US, 0), "race_window");
+	must(write(w->go[1], &c, 1) == 1, "pipe");
+	return race_window_wait_hit();
 }
 
-static bool window_open(struct window *w)
+static void window_close(struct window *w, pid_t child)
 {
-	w->space = mmap(NULL, 2 * FAR, PROT_NONE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	w->fd = memfd_create("tag_init_race", 0);
-	/* A page with data and no tags */
-	return w->space != MAP_FAILED && w->fd >= 0 &&
-	       !ftruncate(w->fd, page_size()) &&
-	       pwrite(w->fd, "data", 4, 0) == 4 && !pipe(w->ready) &&
-	       !pipe(w->go);
-}
-
-/* The end of the child; false if it did not do its part, or @ok is */
-static bool finish(pid_t child, bool ok)
-{
-	if (!ok && child > 0)
-		kill(child, SIGKILL);
 	race_window_release();
-	return child_succeeded(child) && ok;
-}
-
-static void window_close(struct window *w)
-{
+	wait_for(child);
 	race_window_disarm();
 	close(w->ready[0]);
 	close(w->go[0]);
 	close(w->go[1]);
 	close(w->fd);
-	munmap(w->space, 2 * FAR);
 }
 
-/* Returns the number of tags lost, or a negative value on a set-up error */
-static long two_initialisers(const struct sides *sides, bool *hit)
+static void test_two_initialisers(const struct test *test)
 {
-	struct window w = { .sides = sides };
-	size_t granules = granules_per_page();
+	size_t granules = granules_per_page(), lost = 0, now, pages = 0;
+	const struct sides *sides = test->arg;
 	unsigned char tags[granules];
-	long lost = -1;
+	struct window w;
+	int i, hits = 0;
 	pid_t child;
 	char *page;
-	bool ok;
 
-	if (!window_open(&w))
-		return -1;
-	child = sides->thread ? start_thread(&w) :
-				start_process(&w, initialiser);
-	page = map_page(&w, w.space + FAR, sides->parent);
-	make_random_tags(tags, granules);
-
-	ok = child > 0 && page != MAP_FAILED && let_go(&w, child);
-	if (ok) {
-		*hit = race_window_wait_hit();
-		ok = make_tagged(page, sides->parent);
+	need_race_window();
+	for (i = 0; i < WINDOWS; i++) {
+		window_open(&w, sides);
+		child = start(&w);
+		page = map_page(&w, w.space + FAR, sides->parent);
+		make_random_tags(tags, granules);
+		hits += let_go(&w, child);
+		make_tagged(page, sides->parent);
 		write_tags(page, tags, granules);
+		window_close(&w, child);
+		now = count_wrong_tags(page, tags, granules);
+		lost += now;
+		pages += !!now;
+		munmap(w.space, 2 * FAR);
 	}
-	if (finish(child, ok))
-		lost = count_wrong_tags(page, tags, granules);
-	window_close(&w);
-	return lost;
+	ksft_print_msg("%d windows tried, %d hit\n", WINDOWS, hits);
+	expect(!lost, "%zu tags lost in %zu of %d pages", lost, pages, WINDOWS);
+	if (!hits)
+		try_again("evidence void: no window was hit");
 }
 
-static bool test_two_initialisers(const struct test *test)
+static void test_copy_beside_initialiser(const struct test *test)
 {
-	long lost, granules = 0, pages = 0, errors = 0, hits = 0;
-	int i;
-
-	for (i = 0; i < WINDOWS; i++) {
-		bool hit = false;
-
-		lost = two_initialisers(test->arg, &hit);
-		hits += hit;
-		errors += lost < 0;
-		if (lost > 0) {
-			granules += lost;
-			pages++;
-		}
-	}
-
-	ksft_print_msg("%d windows tried, %ld hit, %ld set-up errors\n",
-		       WINDOWS, hits, errors);
-	ksft_print_msg("%ld tags lost in %ld of %d pages\n", granules, pages,
-		       WINDOWS);
-	if (!hits && !errors)
-		proves_nothing("evidence void: no window was hit");
-	return !errors && !pages;
-}
-
-static int make_private_page_tagged(void *arg)
-{
-	struct window *w = arg;
-
-	bind_to_cpu(0, 1);
-	return meet(w) && make_tagged(w->space, BY_MPROTECT) ? 0 : 1;
-}
-
-/* Returns the number of stale tags seen, or negative on a set-up error */
-static long copy_beside_initialiser(bool *hit, long *evidence)
-{
-	long seen = -1;
+	int i, hits = 0, evidence = 0;
 	struct window w;
+	size_t seen = 0;
 	pid_t child;
-	bool ok;
 
-	if (!window_open(&w) || mprotect(w.space, page_size(), PLAIN) ||
-	    !dirty_free_memory(ANON, STALE_TAG))
-		return -1;
-	memset(w.space, 0x5a, page_size());
-	child = start_process(&w, make_private_page_tagged);
-
-	ok = child > 0 && let_go(&w, child);
-	if (ok) {
-		*hit = race_window_wait_hit();
-		*evidence += race_window_stale();
-		w.space[0] = 1;
-		ok = make_tagged(w.space, BY_MPROTECT);
-	}
-	if (finish(child, ok))
-		seen = count_nonzero_tags(w.space, granules_per_page());
-	window_close(&w);
-	return seen;
-}
-
-static bool test_copy_beside_initialiser(const struct test *test)
-{
-	long seen, granules = 0, errors = 0, hits = 0, evidence = 0;
-	int i;
-
+	need_race_window();
 	for (i = 0; i < WINDOWS; i++) {
-		bool hit = false;
-
-		seen = copy_beside_initialiser(&hit, &evidence);
-		hits += hit;
-		errors += seen < 0;
-		if (seen > 0)
-			granules += seen;
+		window_open(&w, NULL);
+		must(!mprotect(w.space, page_size(), PLAIN), "mprotect");
+		dirty_free_memory(ANON, STALE_TAG);
+		memset(w.space, 0x5a, page_size());
+		child = start(&w);
+		hits += let_go(&w, child);
+		evidence += race_window_stale();
+		w.space[0] = 1;
+		make_tagged(w.space, BY_MPROTECT);
+		window_close(&w, child);
+		seen += count_nonzero_tags(w.space, granules_per_page());
+		munmap(w.space, 2 * FAR);
 	}
-
-	ksft_print_msg("%d windows tried, %ld hit, %ld with stale tags below, %ld set-up errors\n",
-		       WINDOWS, hits, evidence, errors);
-	ksft_print_msg("%ld stale tags seen\n", granules);
-	if (!errors && !granules && (!hits || !evidence))
-		proves_nothing("evidence void: no window was hit, or no stale tags");
-	return !errors && !granules;
+	ksft_print_msg("%d windows tried, %d hit, %d with stale tags below\n", WINDOWS, hits,
+		       evidence);
+	expect(!seen, "%zu stale tags seen", seen);
+	if (!hits || !evidence)
+		try_again("evidence void: no window was hit, or no stale tags");
 }
 
-static const char *no_window(const struct test *test)
-{
-	return race_window_missing();
-}
-
-#define TWO(name, by_child, by_parent, is_thread) {			\
-	.property = name,						\
-	.run = test_two_initialisers,					\
-	.missing = no_window,						\
-	.arg = &(const struct sides){ by_child, by_parent, is_thread },	\
-}
+#define TWO(name, ...)	\
+	{ name, test_two_initialisers, .arg = &(const struct sides){ __VA_ARGS__ } }
 
 static const struct test tests[] = {
-	TWO("tags_survive_mprotect_beside_mprotect",
-	    BY_MPROTECT, BY_MPROTECT, false),
-	TWO("tags_survive_mprotect_beside_first_access",
-	    BY_MPROTECT, BY_FIRST_ACCESS, false),
-	TWO("tags_survive_first_access_beside_mprotect",
-	    BY_FIRST_ACCESS, BY_MPROTECT, false),
+	TWO("tags_survive_mprotect_beside_mprotect", BY_MPROTECT, BY_MPROTECT),
+	TWO("tags_survive_mprotect_beside_first_access", BY_MPROTECT, BY_FIRST_ACCESS),
+	TWO("tags_survive_first_access_beside_mprotect", BY_FIRST_ACCESS, BY_MPROTECT),
 	TWO("tags_survive_first_access_beside_first_access",
-	    BY_FIRST_ACCESS, BY_FIRST_ACCESS, false),
+	    BY_FIRST_ACCESS, BY_FIRST_ACCESS),
 	TWO("tags_survive_first_access_of_two_threads",
-	    BY_FIRST_ACCESS, BY_FIRST_ACCESS, true),
-	{ "copy_beside_mprotect_shows_no_stale_tags",
-	  test_copy_beside_initialiser, no_window },
+	    BY_FIRST_ACCESS, BY_FIRST_ACCESS, .thread = true),
+	{ "copy_beside_mprotect_shows_no_stale_tags", test_copy_beside_initialiser },
 };
 
 int main(void)

@@ -38,118 +38,31 @@
 #define _GNU_SOURCE
 
 #include "mte_page_tags.h"
-#include "mte_race_window.h"
 
 #define STALE_TAG	0xd
 #define SPLIT_HUGE_PAGES	"/sys/kernel/debug/split_huge_pages"
 
 static size_t huge;
 
-/* A huge page full of data, still without any tags */
-static char *map_huge_page(void)
+/* Memory for a huge page; of a memfd, if @fd says where that goes */
+static char *map_room(int *fd)
 {
-	char *p = reserve_aligned(huge, PLAIN);
+	char *p;
 
-	if (!p)
-		return NULL;
-	if (madvise(p, huge, MADV_HUGEPAGE)) {
-		ksft_print_msg("MADV_HUGEPAGE: %s\n", strerror(errno));
-		return NULL;
+	skip_if(backing_missing(THP));
+	p = reserve_aligned(huge, PLAIN);
+	if (fd) {
+		*fd = memfd_create("check_thp_split_tags", 0);
+		must(*fd >= 0 && !ftruncate(*fd, huge), "memfd");
+		must(mmap(p, huge, PLAIN, MAP_SHARED | MAP_FIXED, *fd, 0) == p, "mmap");
 	}
-	memset(p, 0x5a, huge);
-	if (!is_thp_tail(p + huge - page_size())) {
-		proves_nothing("no huge page was allocated");
-		return NULL;
-	}
+	must(!madvise(p, huge, MADV_HUGEPAGE), "MADV_HUGEPAGE");
 	return p;
 }
 
-/* Splits the huge page whose second half is still mapped */
-static bool split_rest(const char *p)
-{
-	char text[80];
-
-	snprintf(text, sizeof(text), "%d,%p,%p", getpid(), p + huge / 2, p + huge);
-	/* Without ranges: all huge pages of the machine */
-	return write_text(SPLIT_HUGE_PAGES, text) ||
-	       (errno == EINVAL && write_text(SPLIT_HUGE_PAGES, "1"));
-}
-
-static bool split_by_advice(char *p, int advice)
-{
-	char *neighbour = p + huge / 4 * 3 - page_size();
-
-	if (madvise(neighbour, page_size(), advice)) {
-		ksft_print_msg("madvise(%d): %s\n", advice, strerror(errno));
-		return false;
-	}
-	return true;
-}
-
-static bool split_by_cold(char *p)
-{
-	return split_by_advice(p, MADV_COLD);
-}
-
-static bool split_by_pageout(char *p)
-{
-	return split_by_advice(p, MADV_PAGEOUT);
-}
-
-static bool split_by_free(char *p)
-{
-	return split_by_advice(p, MADV_FREE);
-}
-
-static bool split_after_dontneed(char *p)
-{
-	return !madvise(p, huge / 2, MADV_DONTNEED) && split_rest(p);
-}
-
-static bool split_by_unmap(char *p)
-{
-	return !munmap(p, huge / 2) && split_rest(p);
-}
-
-/* How to split the huge page at @p */
-struct way {
-	bool (*split)(char *p);
-	/* All data of the tagged part is zero */
-	bool zero_data;
-};
-
-static bool test_tags_survive(const struct test *test)
-{
-	size_t part = huge / 4, granules = part / GRANULE, wrong;
-	unsigned char *tags = malloc(granules);
-	const struct way *way = test->arg;
-	char *p = map_huge_page(), *tagged;
-
-	if (!p)
-		return false;
-	tagged = p + huge - part;
-	if (way->zero_data)
-		memset(tagged, 0, part);
-	if (mprotect(tagged, part, TAGGED))
-		return false;
-	make_random_tags(tags, granules);
-	write_tags(tagged, tags, granules);
-
-	if (!is_thp_tail(tagged))
-		proves_nothing("evidence void: split too early");
-	if (!way->split(p))
-		return false;
-	if (is_thp_tail(tagged))
-		proves_nothing("evidence void: the huge page was not split");
-
-	wrong = count_wrong_tags(tagged, tags, granules);
-	ksft_print_msg("%zu of %zu tags lost\n", wrong, granules);
-	return !wrong;
-}
-
 /*
- * Is the page cache still one huge page? The kernel may leave parts of it that
- * are large themselves. The page at @hole is gone and must not come back.
+ * Is this still one huge page? The kernel may leave parts of it that are large
+ * themselves. The page at @hole is gone and must not come back.
  */
 static bool is_one_huge_page(const char *p, size_t hole)
 {
@@ -165,201 +78,133 @@ static bool is_one_huge_page(const char *p, size_t hole)
 	return true;
 }
 
-static bool punch_hole(int fd, size_t hole)
+static void punch_hole(int fd, size_t hole)
 {
-	if (!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, hole,
-		       page_size()))
-		return true;
-	ksft_print_msg("FALLOC_FL_PUNCH_HOLE: %s\n", strerror(errno));
-	return false;
+	must(!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, hole, page_size()),
+	     "FALLOC_FL_PUNCH_HOLE");
 }
 
-/* The same for a huge page of a memfd: another mapping has tags of the part */
-static bool test_shared_tags_survive(const struct test *test)
+/* How to split a huge page */
+struct way {
+	/* Of the page before the last quarter; MADV_DONTNEED is of the first half */
+	int advice;
+	bool unmap, zero_data, memfd;
+};
+
+static void split(const struct way *way, char *p, int fd)
+{
+	size_t hole = huge / 4 * 3 - page_size();
+	char text[80];
+
+	if (way->memfd) {
+		punch_hole(fd, hole);
+		return;
+	}
+	if (!way->unmap && way->advice != MADV_DONTNEED) {
+		must(!madvise(p + hole, page_size(), way->advice), "madvise");
+		return;
+	}
+	if (way->unmap)
+		munmap(p, huge / 2);
+	else
+		must(!madvise(p, huge / 2, MADV_DONTNEED), "MADV_DONTNEED");
+	snprintf(text, sizeof(text), "%d,%p,%p", getpid(), p + huge / 2, p + huge);
+	if (access(SPLIT_HUGE_PAGES, W_OK))
+		skip("no split_huge_pages in debugfs");
+	must(write_text(SPLIT_HUGE_PAGES, text), "split_huge_pages");
+}
+
+static void test_tags_survive(const struct test *test)
 {
 	size_t part = huge / 4, granules = part / GRANULE, wrong;
-	size_t hole = huge - part - page_size();
 	unsigned char *tags = malloc(granules);
-	char *p = reserve_aligned(huge, PLAIN), *tagged;
-	int fd = memfd_create("check_thp_split_tags", 0);
+	const struct way *way = test->arg;
+	char *p, *tagged;
+	int fd = -1;
 
-	if (!p || fd < 0 || ftruncate(fd, huge) ||
-	    mmap(p, huge, PLAIN, MAP_SHARED | MAP_FIXED, fd, 0) != p ||
-	    madvise(p, huge, MADV_HUGEPAGE))
-		return false;
+	p = map_room(way->memfd ? &fd : NULL);
 	memset(p, 0x5a, huge);
-	if (!is_one_huge_page(p, huge)) {
-		proves_nothing("no huge page was allocated");
-		return false;
-	}
-	tagged = mmap(NULL, part, TAGGED, MAP_SHARED, fd, huge - part);
-	if (tagged == MAP_FAILED)
-		return false;
+	if (!is_one_huge_page(p, 0))
+		try_again("no huge page was allocated");
+	tagged = p + huge - part;
+	if (way->zero_data)
+		memset(tagged, 0, part);
+	if (way->memfd)
+		tagged = mmap(NULL, part, TAGGED, MAP_SHARED, fd, huge - part);
+	else
+		must(!mprotect(tagged, part, TAGGED), "mprotect");
+	must(tagged != MAP_FAILED, "mmap");
 	make_random_tags(tags, granules);
 	write_tags(tagged, tags, granules);
-	if (!punch_hole(fd, hole))
-		return false;
-	if (is_one_huge_page(p, hole))
-		proves_nothing("evidence void: the huge page was not split");
+
+	/* A write to a huge page that is mapped by small pages may copy each of them. */
+	if (!is_thp_tail(tagged))
+		skip("kernel that copies pages of a huge page on write");
+	split(way, p, fd);
+	if (way->memfd ? is_one_huge_page(p, huge - part - page_size()) : is_thp_tail(tagged))
+		try_again("evidence void: the huge page was not split");
+
 	wrong = count_wrong_tags(tagged, tags, granules);
-	ksft_print_msg("%zu of %zu tags lost\n", wrong, granules);
-	return !wrong;
+	expect(!wrong, "%zu of %zu tags lost", wrong, granules);
 }
 
 /* Small pages with data, of which only the first one has ever been tagged */
-static int make_file(void)
+static void test_stale(const struct test *test)
 {
-	int fd = memfd_create("check_thp_split_tags", 0);
-	char *p = MAP_FAILED;
-	bool ok = false;
-
-	if (fd < 0)
-		return -1;
-	if (!ftruncate(fd, huge))
-		p = mmap(NULL, page_size(), TAGGED, MAP_SHARED, fd, 0);
-	if (p != MAP_FAILED) {
-		set_tag(p, 1);
-		ok = get_tag(p) == 1;
-		munmap(p, page_size());
-	}
-	if (ok)
-		return fd;
-	close(fd);
-	return -1;
-}
-
-static bool test_stale(const struct test *test)
-{
-	off_t hole = huge / 4 * 3 - page_size();
 	size_t stale, granules = (huge - page_size()) / GRANULE;
-	char *p, *rest, *tagged;
-	bool ok = false;
-	long cleared;
-	int i, fd, ret = -1;
+	off_t hole = huge / 4 * 3 - page_size();
+	char *p, *tagged;
+	int fd;
 
-	fd = make_file();
-	p = reserve_aligned(huge, PLAIN);
-	if (fd < 0 || !p ||
-	    mmap(p, huge, PLAIN, MAP_SHARED | MAP_FIXED, fd, 0) != p)
-		goto out;
+	need_collapse();
+	p = map_room(&fd);
+	madvise(p, huge, MADV_NOHUGEPAGE);
+	tagged = mmap(NULL, page_size(), TAGGED, MAP_SHARED, fd, 0);
+	must(tagged != MAP_FAILED, "mmap");
+	set_tag(tagged, 1);
+	munmap(tagged, page_size());
 	memset(p, 0x5a, huge);
-	rest = p + page_size();
 
-	if (!dirty_free_memory(THP, STALE_TAG))
-		goto out;
-	for (i = 0; i < 50 && ret; i++) {
-		ret = madvise(p, huge, MADV_COLLAPSE);
-		if (ret)
-			usleep(10000);
-	}
-	touch(rest);
-	if (ret || !is_thp_tail(rest))
-		proves_nothing("evidence void: no huge page by MADV_COLLAPSE");
+	dirty_free_memory(THP, STALE_TAG);
+	madvise(p, huge, MADV_HUGEPAGE);
+	collapse(p, huge);
 	touch(p);
 	/* That of the others cannot be seen: kpageflags may show this one's. */
-	if (!(page_flags(p) & KPAGEFLAGS_MTE)) {
-		ksft_print_msg("the first page has lost its flag\n");
-		goto out;
-	}
+	expect(page_flags(p) & KPF_MTE, "the first page has lost its flag");
 
-	if (!punch_hole(fd, hole))
-		goto out;
+	punch_hole(fd, hole);
 	if (is_one_huge_page(p, hole))
-		proves_nothing("evidence void: the huge page was not split");
+		try_again("evidence void: the huge page was not split");
 
 	tagged = mmap(NULL, huge, TAGGED, MAP_SHARED, fd, 0);
-	if (tagged == MAP_FAILED)
-		goto out;
-	/* Were there stale tags to be seen, or is there nothing to conclude? */
-	if (!race_window_watch("mte_clear_page_tags", getpid()))
-		goto unmap;
+	must(tagged != MAP_FAILED, "mmap");
+	begin_evidence(getpid());
 	stale = count_nonzero_tags(tagged + page_size(), granules);
-	ksft_print_msg("%zu of %zu tags are stale\n", stale, granules);
-	ok = !stale && get_tag(tagged) == 1;
-	cleared = race_window_watched();
-	ok = ok && had_stale_tags(cleared, tagged, huge);
-unmap:
-	munmap(tagged, huge);
-out:
-	if (p)
-		unreserve_aligned(p, huge);
-	if (fd >= 0)
-		close(fd);
-	return ok;
+	expect(!stale, "%zu of %zu tags are stale", stale, granules);
+	expect(get_tag(tagged) == 1, "the tag of the first page is lost");
+	end_evidence(tagged, huge);
 }
 
-static const char *no_huge_pages(const struct test *test)
-{
-	const struct way *way = test->arg;
-
-	if (!huge)
-		return "no transparent huge pages";
-	if (geteuid() || access(KPAGEFLAGS, R_OK))
-		return "cannot read " KPAGEFLAGS;
-	if (way && (way->split == split_after_dontneed ||
-		    way->split == split_by_unmap) &&
-	    access(SPLIT_HUGE_PAGES, W_OK))
-		return "no split_huge_pages in debugfs";
-	return NULL;
-}
-
-/*
- * Where a write to a huge page that is mapped by small pages copies each of them,
- * no page with tags is left in the huge page.
- */
-static const char *no_partly_tagged(const struct test *test)
-{
-	const char *why = no_huge_pages(test);
-	char *p, *last;
-
-	if (why)
-		return why;
-	p = map_huge_page();
-	if (!p)
-		return NULL;
-	last = p + huge - page_size();
-	if (!mprotect(last, page_size(), TAGGED)) {
-		set_tag(last, 1);
-		if (!is_thp_tail(last))
-			why = "kernel that copies pages of a huge page on write";
-	}
-	unreserve_aligned(p, huge);
-	return why;
-}
-
-static const char *no_collapse(const struct test *test)
-{
-	const char *why = collapse_missing();
-
-	return why ? why : no_huge_pages(test);
-}
-
-#define SPLIT(name, by, ...) {						\
-	.property = name,						\
-	.run = test_tags_survive,					\
-	.missing = no_partly_tagged,					\
-	.arg = &(const struct way){ .split = by, __VA_ARGS__ },		\
-}
-
-static const struct test tests[] = {
-	SPLIT("madv_cold_beside_keeps_tags", split_by_cold),
-	SPLIT("madv_pageout_beside_keeps_tags", split_by_pageout),
-	SPLIT("madv_free_beside_keeps_tags", split_by_free),
-	SPLIT("split_after_partial_dontneed_keeps_tags", split_after_dontneed),
-	SPLIT("split_after_partial_munmap_keeps_tags", split_by_unmap),
-	SPLIT("split_of_zero_data_keeps_tags", split_after_dontneed,
-	      .zero_data = true),
-	{ "punch_hole_beside_keeps_tags", test_shared_tags_survive,
-	  no_huge_pages },
-	{ "split_shows_no_stale_tags", test_stale, no_collapse },
-};
-
-static const char *set_up(void)
+static void set_up(void)
 {
 	huge = thp_size();
 	allow_huge_memfds();
-	return NULL;
 }
+
+#define SPLIT(name, ...)	\
+	{ name, test_tags_survive, .arg = &(const struct way){ __VA_ARGS__ } }
+
+static const struct test tests[] = {
+	SPLIT("madv_cold_beside_keeps_tags", .advice = MADV_COLD),
+	SPLIT("madv_pageout_beside_keeps_tags", .advice = MADV_PAGEOUT),
+	SPLIT("madv_free_beside_keeps_tags", .advice = MADV_FREE),
+	SPLIT("split_after_partial_dontneed_keeps_tags", .advice = MADV_DONTNEED),
+	SPLIT("split_after_partial_munmap_keeps_tags", .unmap = true),
+	SPLIT("split_of_zero_data_keeps_tags", .advice = MADV_DONTNEED,
+	      .zero_data = true),
+	SPLIT("punch_hole_beside_keeps_tags", .memfd = true),
+	{ "split_shows_no_stale_tags", test_stale },
+};
 
 int main(void)
 {

@@ -9,18 +9,9 @@
 #ifndef _MTE_PAGE_TAGS_H
 #define _MTE_PAGE_TAGS_H
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-#include <asm/hwcap.h>
 #include <linux/mman.h>
-#include <linux/userfaultfd.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -28,14 +19,11 @@
 #include "mte_race_window.h"
 #include "mte_zram.h"
 
-#define BIT_OF_LONG(n)	(1UL << (n))
-
 #define PLAIN		(PROT_READ | PROT_WRITE)
 #define TAGGED		(PLAIN | PROT_MTE)
 #define CLOSED		(PROT_NONE | PROT_MTE)
 
 #define GRANULE		16UL
-#define TAG_SHIFT	56
 
 static inline size_t page_size(void)
 {
@@ -47,382 +35,128 @@ static inline size_t granules_per_page(void)
 	return page_size() / GRANULE;
 }
 
-static inline bool cpu_has_mte(void)
-{
-	return getauxval(AT_HWCAP2) & HWCAP2_MTE;
-}
+/*
+ * The program: a table of tests. Each runs in a process of its own, which ends with it: no
+ * test cleans up after itself.
+ */
 
-/* What all processes of the program share */
-static struct {
-	/* Why the test that runs proves nothing */
-	const char *is_void;
-	/* Put back at the end */
-	struct settings settings;
-} *shared;
+/* The kinds of memory that can have tags; the last one is of smaller huge pages. */
+enum backing_type { ANON, THP, SHARED, HUGETLB, HUGETLB_CONT, NR_BACKINGS };
 
-/* Change a setting, until the program ends. Returns false if it cannot be changed. */
-static inline bool change(const char *path, const char *text)
-{
-	return change_setting(&shared->settings, path, text);
-}
+#define ON(backing)	(1U << (backing))
+#define ON_HUGETLB	(ON(HUGETLB) | ON(HUGETLB_CONT))
+#define ON_ALL		(ON(ANON) | ON(THP) | ON(SHARED) | ON_HUGETLB)
 
-static inline bool change_number(const char *path, unsigned long value)
-{
-	char text[32];
+struct test {
+	const char *property;
+	/* Returns if the property holds */
+	void (*run)(const struct test *test);
+	/* What kinds of memory to run it on, a line each; 0: it has its own */
+	unsigned int on;
+	const void *arg;
+	enum backing_type backing;
+};
 
-	snprintf(text, sizeof(text), "%lu", value);
-	return change(path, text);
-}
+/*
+ * Run all tests and end. @set_up, if given, may end like a test, and so all of them do;
+ * @tear_down, if given, follows in any case.
+ */
+void run_tests(const struct test *tests, size_t nr, void (*set_up)(void), void (*tear_down)(void));
 
-/* Read a byte, for the page fault's sake */
-static inline void touch(const char *addr)
-{
-	unsigned int byte;
+/* The property that the test is for: its end as a failure if it does not hold */
+void __printf(2, 3) expect(bool ok, const char *fmt, ...);
 
-	asm volatile("ldrb %w0, [%1]" : "=r"(byte) : "r"(addr) : "memory");
-}
+/*
+ * What has to work for that. If it does not, the test is skipped where the machine lacks
+ * something, such as memory or privileges, and fails otherwise; errno tells.
+ */
+void __printf(2, 3) must(bool ok, const char *fmt, ...);
 
-/* Write a byte back, likewise */
-static inline void touch_for_write(char *addr)
-{
-	unsigned int byte;
+/* The test cannot be run here. */
+void __printf(1, 2) __noreturn skip(const char *fmt, ...);
+void skip_if(const char *why);
 
-	asm volatile("ldrb %w0, [%1]\n"
-		     "strb %w0, [%1]" : "=&r"(byte) : "r"(addr) : "memory");
-}
+/* It proved nothing, by bad luck: it is run again, and skipped if it goes on like that. */
+void __printf(1, 2) __noreturn try_again(const char *fmt, ...);
 
-/* Set the allocation tag of the granule at @addr; no effect without PROT_MTE */
-static inline void set_tag(void *addr, unsigned char tag)
-{
-	unsigned long p = (unsigned long)addr | (unsigned long)tag << TAG_SHIFT;
+/* Children end like the test, and the test ends like a child that it waits for. */
+pid_t start_child(void);
+void wait_for(pid_t child);
 
-	asm volatile(".arch armv8.5-a+memtag\n"
-		     "stg %0, [%0]" : : "r"(p) : "memory");
-}
+/* The race_window module, and a second CPU; the test itself runs on the first. */
+void need_race_window(void);
+void run_on_cpu(int nth);
 
-/* The allocation tag of the granule at @addr; 0 without PROT_MTE */
-static inline unsigned char get_tag(const void *addr)
-{
-	unsigned long p = (unsigned long)addr;
+/* Change a setting until the program ends. Returns false if it cannot be changed. */
+bool change(const char *path, const char *text);
 
-	asm volatile(".arch armv8.5-a+memtag\n"
-		     "ldg %0, [%0]" : "+r"(p) : : "memory");
-	return p >> TAG_SHIFT & 0xf;
-}
+/*
+ * Pages and tags
+ */
+
+/* Read a byte, for the page fault's sake; write it back, likewise */
+void touch(const char *addr);
+void touch_for_write(char *addr);
+
+/* The allocation tag of the granule at @addr; not there without PROT_MTE */
+void set_tag(void *addr, unsigned char tag);
+unsigned char get_tag(const void *addr);
 
 /* Random tags, none of them zero: a granule that lost its tag always shows */
-static inline void make_random_tags(unsigned char *tags, size_t granules)
-{
-	size_t i;
+void make_random_tags(unsigned char *tags, size_t granules);
+void write_tags(char *addr, const unsigned char *tags, size_t granules);
+size_t count_wrong_tags(const char *addr, const unsigned char *tags, size_t granules);
+size_t count_nonzero_tags(const char *addr, size_t granules);
 
-	for (i = 0; i < granules; i++)
-		tags[i] = 1 + rand() % 15;
-}
-
-static inline void write_tags(char *addr, const unsigned char *tags, size_t granules)
-{
-	size_t i;
-
-	for (i = 0; i < granules; i++)
-		set_tag(addr + i * GRANULE, tags[i]);
-}
-
-/* How many granules from @addr do not have the tags @tags */
-static inline size_t count_wrong_tags(const char *addr, const unsigned char *tags,
-				      size_t granules)
-{
-	size_t i, wrong = 0;
-
-	for (i = 0; i < granules; i++)
-		wrong += get_tag(addr + i * GRANULE) != tags[i];
-	return wrong;
-}
-
-/* How many granules from @addr have a tag other than zero */
-static inline size_t count_nonzero_tags(const char *addr, size_t granules)
-{
-	size_t i, nonzero = 0;
-
-	for (i = 0; i < granules; i++)
-		nonzero += get_tag(addr + i * GRANULE) != 0;
-	return nonzero;
-}
-
-/*
- * The pagemap entry of the page at @addr; 0 if there is none or it cannot be
- * read. The page frame number in it is 0 without CAP_SYS_ADMIN.
- */
-#define PAGEMAP_SWAPPED	BIT_OF_LONG(62)
-
-/* Files of somebody else's pages, opened with the privileges for it; -1: our own */
-static int pagemap_fd = -1, kpageflags_fd = -1;
-
-/* Entry @nr of a file that is open as @fd, or else is @path; 0 if it cannot be read */
-static inline unsigned long read_entry(int fd, const char *path, unsigned long nr)
-{
-	int file = fd >= 0 ? fd : open(path, O_RDONLY);
-	unsigned long entry = 0;
-
-	if (file < 0)
-		return 0;
-	if (pread(file, &entry, sizeof(entry), nr * sizeof(entry)) != sizeof(entry))
-		entry = 0;
-	if (fd < 0)
-		close(file);
-	return entry;
-}
-
-static inline unsigned long pagemap_entry(const void *addr)
-{
-	return read_entry(pagemap_fd, PAGEMAP, (unsigned long)addr / page_size());
-}
-
-static inline unsigned long page_frame(const void *addr)
-{
-	return pagemap_entry(addr) & PAGEMAP_PFN;
-}
-
-static inline size_t count_swapped_pages(const char *addr, size_t pages)
-{
-	size_t i, swapped = 0;
-
-	for (i = 0; i < pages; i++)
-		swapped += !!(pagemap_entry(addr + i * page_size()) &
-			      PAGEMAP_SWAPPED);
-	return swapped;
-}
-
-/* The /proc/kpageflags word of the page at @addr; 0 if it cannot be read */
+/* /proc/kpageflags of the page at @addr; 0 if it is not there, or cannot be seen */
 #define KPAGEFLAGS	"/proc/kpageflags"
-#define KPAGEFLAGS_TAIL	BIT_OF_LONG(16)
-#define KPAGEFLAGS_THP	BIT_OF_LONG(22)
-#define KPAGEFLAGS_ZERO	BIT_OF_LONG(24)
-#define KPAGEFLAGS_MTE	BIT_OF_LONG(41)	/* KPF_ARCH_2, that is PG_mte_tagged */
+#define KPF_TAIL	0x10000UL
+#define KPF_LARGE	0x400000UL	/* KPF_THP */
+#define KPF_ZERO	0x1000000UL
+#define KPF_MTE		0x20000000000UL	/* KPF_ARCH_2, that is PG_mte_tagged */
 
-static inline unsigned long page_flags(const void *addr)
-{
-	unsigned long entry = pagemap_entry(addr);
+unsigned long page_flags(const void *addr);
+bool is_thp_tail(const char *page);
+void need_page_flags(void);
 
-	if (!(entry & PAGEMAP_PRESENT) || !(entry & PAGEMAP_PFN))
-		return 0;
-	return read_entry(kpageflags_fd, KPAGEFLAGS, entry & PAGEMAP_PFN);
-}
+/* The page frame, or the place in swap, of the page at @addr; 0 if that cannot be seen */
+unsigned long page_frame(const void *addr);
+size_t count_swapped_pages(const char *addr, size_t pages);
 
 /* From now on the pages of process @pid are what is looked at. */
-static inline void look_at_pages_of(pid_t pid)
-{
-	char path[64];
+void look_at_pages_of(pid_t pid);
 
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
-	pagemap_fd = open(path, O_RDONLY);
-	kpageflags_fd = open(KPAGEFLAGS, O_RDONLY);
-}
+/*
+ * Memory
+ */
 
 #define THP_SETTINGS	"/sys/kernel/mm/transparent_hugepage/"
-/* Of larger ones there are too few, and it takes long to look at their tags. */
-#define MAX_THP_SIZE	(32UL << 20)
 
 /* A setting of the huge pages of that size, in memory that the next call overwrites */
-static inline const char *thp_setting(size_t size, const char *name)
-{
-	static char path[128];
-
-	snprintf(path, sizeof(path), THP_SETTINGS "hugepages-%zukB/%s",
-		 size / 1024, name);
-	return path;
-}
-
-/* Huge pages that a PMD maps are too large, and smaller ones have to do. */
-static inline bool thp_is_too_large(void)
-{
-	return read_number(THP_SETTINGS "hpage_pmd_size") > (long)MAX_THP_SIZE;
-}
+const char *thp_setting(size_t size, const char *name);
 
 /* The size of a transparent huge page; 0 if there are none to be had */
-static inline size_t thp_size(void)
-{
-	long size = read_number(THP_SETTINGS "hpage_pmd_size");
+size_t thp_size(void);
+bool thp_is_too_large(void);
+void allow_huge_memfds(void);
 
-	if (thp_is_too_large())
-		return access(thp_setting(MAX_THP_SIZE, "enabled"), W_OK) ?
-		       0 : MAX_THP_SIZE;
-	if (!strcmp(read_setting(THP_SETTINGS "enabled"), "never"))
-		return 0;
-	return size > 0 ? size : 0;
-}
+/* Collapse the pages there into a huge page, or try again. */
+void collapse(char *mem, size_t size);
+void need_collapse(void);
 
-/* Why pages cannot be collapsed into a huge page, or NULL */
-static inline const char *collapse_missing(void)
-{
-	/* The advice is looked at before the length: an unknown one is EINVAL */
-	if (madvise(NULL, 0, MADV_COLLAPSE))
-		return "kernel without MADV_COLLAPSE";
-	return thp_is_too_large() ? "huge pages are too large" : NULL;
-}
+/* Try to have so many free pages in each hugetlb pool. */
+void grow_hugetlb_pools(long pages);
 
-/* Have huge pages in memfds that ask for them. */
-static inline void allow_huge_memfds(void)
-{
-	change(thp_is_too_large() ? thp_setting(MAX_THP_SIZE, "shmem_enabled") :
-		       THP_SETTINGS "shmem_enabled", "advise");
-}
-
-static inline void allow_thp(void)
-{
-	if (thp_is_too_large())
-		change(thp_setting(MAX_THP_SIZE, "enabled"), "madvise");
-}
-
-static inline bool is_thp_tail(const char *page)
-{
-	unsigned long flags = page_flags(page);
-
-	return (flags & KPAGEFLAGS_THP) && (flags & KPAGEFLAGS_TAIL);
-}
+/* Why this kind of memory cannot be had, or NULL */
+const char *backing_missing(enum backing_type backing);
 
 /*
- * Private memory that a huge page of @size bytes fits into, with address space
- * around it that keeps it from being merged with anything. NULL on failure.
- * The other one gives it back.
+ * Private memory that a huge page of @size bytes fits into, with address space around it
+ * that keeps it from being merged with anything
  */
-static inline char *reserve_aligned(size_t size, int prot)
-{
-	char *p = mmap(NULL, 4 * size, PROT_NONE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	char *aligned;
+char *reserve_aligned(size_t size, int prot);
 
-	if (p == MAP_FAILED)
-		return NULL;
-	aligned = (char *)(((unsigned long)p + 2 * size - 1) & ~(size - 1));
-	munmap(p, aligned - size - p);
-	munmap(aligned + 2 * size, p + 2 * size - aligned);
-	return mprotect(aligned, size, prot) ? NULL : aligned;
-}
-
-static inline void unreserve_aligned(char *p, size_t size)
-{
-	munmap(p - size, 3 * size);
-}
-
-/* The kinds of memory that can have tags */
-enum backing_type { ANON, THP, SHARED, HUGETLB };
-
-static inline const char *backing_name(enum backing_type backing)
-{
-	static const char * const names[] = {
-		"anonymous memory", "a huge page", "a memfd", "hugetlb memory"
-	};
-
-	return names[backing];
-}
-
-/* Of 2M, which all have, in one entry of a page table or in several */
-#define HUGETLB_POOL	"/sys/kernel/mm/hugepages/hugepages-2048kB/"
-#define NR_HUGEPAGES	HUGETLB_POOL "nr_hugepages"
-#define FREE_HUGEPAGES	HUGETLB_POOL "free_hugepages"
-#define HUGETLB_SIZE	(2UL << 20)
-#define MAP_HUGETLB_2M	(MAP_HUGETLB | 21 << 26)
-
-/* Have a hugetlb pool of at least @pages. */
-static inline void grow_hugetlb_pool(long pages)
-{
-	long now = read_number(NR_HUGEPAGES);
-
-	if (now >= 0 && now < pages)
-		change_number(NR_HUGEPAGES, pages);
-}
-
-static inline const char *hugetlb_mte_missing(void)
-{
-	char *p;
-
-	if (read_number(NR_HUGEPAGES) < 0)
-		return "no hugetlb pages of 2M";
-	p = mmap(NULL, HUGETLB_SIZE, TAGGED,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB_2M, -1, 0);
-	if (p == MAP_FAILED)
-		return errno == ENOMEM ? "no hugetlb pages" :
-		       "kernel without PROT_MTE on hugetlb memory";
-	munmap(p, HUGETLB_SIZE);
-	return NULL;
-}
-
-/* A test that proves nothing by bad luck is run again, so many times at most. */
-#define MAX_ATTEMPTS	8
-#define PROVES_NOTHING	2
-
-/* How many times this test has been run before */
-static unsigned int test_attempt;
-
-/* Whether this is the process of a test, or one that it has made */
-static bool in_test;
-
-/*
- * End this run of the test. If it goes on like this, the test is skipped.
- * Returns if there is no test to end.
- */
-static inline void proves_nothing(const char *why)
-{
-	ksft_print_msg("%s\n", why);
-	if (!in_test)
-		return;
-	shared->is_void = why;
-	_exit(PROVES_NOTHING);
-}
-
-#define DIRTY_BYTES	((64UL << 20) + 2 * thp_size())
-
-#define MAX_DIRTY_HUGETLB	16
-
-/* The page frames that had these tags */
-static struct frames dirtied;
-
-/*
- * Leave free memory behind whose tags are @tag: some of the hugetlb pool, or
- * plenty of what the other kinds of memory are made of. Whoever gets a page of
- * it and sees @tag sees tags that were not initialised for it.
- */
-static inline bool dirty_free_memory(enum backing_type backing,
-				     unsigned char tag)
-{
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-	size_t i, size = DIRTY_BYTES;
-	char *p;
-
-	if (backing == HUGETLB) {
-		flags |= MAP_HUGETLB_2M;
-		size = read_number(FREE_HUGEPAGES);
-		/* Those come back first that were given back last. */
-		size = (size < MAX_DIRTY_HUGETLB ? size : MAX_DIRTY_HUGETLB) * HUGETLB_SIZE;
-	}
-	p = mmap(NULL, size, TAGGED, flags, -1, 0);
-	if (p == MAP_FAILED) {
-		ksft_print_msg("cannot map memory to leave tags in: %s\n",
-			       strerror(errno));
-		return false;
-	}
-	/* Free huge pages are the first choice for the next huge page. */
-	if (backing != HUGETLB)
-		madvise(p, size / 2, MADV_HUGEPAGE);
-	for (i = 0; i < size; i += GRANULE)
-		set_tag(p + i, tag);
-	dirtied.nr = 0;
-	note_frames(&dirtied, -1, p, size);
-	return !munmap(p, size);
-}
-
-static inline const char *backing_missing(enum backing_type backing)
-{
-	if (backing == THP && !thp_size())
-		return "no transparent huge pages";
-	if (backing == THP && access(KPAGEFLAGS, R_OK))
-		return "cannot read " KPAGEFLAGS;
-	if (backing == HUGETLB)
-		return hugetlb_mte_missing();
-	return NULL;
-}
-
-/* Memory with tags, and what it must contain */
+/* Memory with tags, and what it must contain; processes share what is known of it */
 struct area {
 	char *mem;
 	size_t size, granules;
@@ -432,358 +166,48 @@ struct area {
 };
 
 /*
- * Map memory without touching it; anonymous and shared memory has @pages small
- * pages, the others are one huge page. Returns false on failure.
+ * Map memory without touching it; anonymous and shared memory has @pages small pages, the
+ * others are one huge page.
  */
-static inline bool area_map(struct area *a, enum backing_type backing,
-			    size_t pages, int prot)
-{
-	a->backing = backing;
-	a->fd = -1;
-	a->size = backing == THP ? thp_size() :
-		  backing == HUGETLB ? HUGETLB_SIZE : pages * page_size();
-	a->granules = a->size / GRANULE;
-	a->tags = calloc(1, a->granules);
-
-	switch (backing) {
-	case ANON:
-		a->mem = mmap(NULL, a->size, prot, MAP_PRIVATE | MAP_ANONYMOUS,
-			      -1, 0);
-		break;
-	case THP:
-		a->mem = reserve_aligned(a->size, prot);
-		if (!a->mem || madvise(a->mem, a->size, MADV_HUGEPAGE))
-			a->mem = MAP_FAILED;
-		break;
-	case SHARED:
-		a->mem = MAP_FAILED;
-		a->fd = memfd_create("mte_page_tags", 0);
-		if (a->fd >= 0 && !ftruncate(a->fd, a->size))
-			a->mem = mmap(NULL, a->size, prot, MAP_SHARED, a->fd, 0);
-		break;
-	case HUGETLB:
-		a->mem = mmap(NULL, a->size, prot,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB_2M,
-			      -1, 0);
-		break;
-	}
-	if (a->mem != MAP_FAILED)
-		return true;
-	ksft_print_msg("cannot map %s: %s\n", backing_name(backing),
-		       strerror(errno));
-	return false;
-}
-
-static inline void area_unmap(struct area *a)
-{
-	if (a->backing == THP)
-		unreserve_aligned(a->mem, a->size);
-	else
-		munmap(a->mem, a->size);
-	if (a->fd >= 0)
-		close(a->fd);
-	free(a->tags);
-}
+void area_map(struct area *a, enum backing_type backing, size_t pages, int prot);
+void area_fill_data(struct area *a);
+void area_fill_tags(struct area *a);
+/* All of that */
+void area_create(struct area *a, enum backing_type backing, size_t pages);
 
 /* No two words are the same, here or in another area of the program */
-static inline unsigned long area_word(const struct area *a, size_t offset)
-{
-	return ~((unsigned long)a->mem + offset);
-}
+unsigned long area_word(const struct area *a, size_t offset);
 
-static inline void area_fill_data(struct area *a)
-{
-	size_t i;
+/* Memory that is in use, and shall be a huge page, must be one, or it is tried again. */
+void area_must_be_huge(const struct area *a);
 
-	for (i = 0; i < a->size; i += sizeof(unsigned long))
-		*(unsigned long *)(a->mem + i) = area_word(a, i);
-}
+/* Every tag and all data must be there. Needs PROT_MTE */
+void area_expect_intact(const struct area *a, const char *when);
 
-/* Needs PROT_MTE */
-static inline void area_fill_tags(struct area *a)
-{
-	make_random_tags(a->tags, a->granules);
-	write_tags(a->mem, a->tags, a->granules);
-}
+void area_protect(const struct area *a, int prot);
+
+/* Have all of it in swap, or try again; how many pages are there */
+void area_page_out(const struct area *a);
+size_t area_pages_out(const struct area *a);
 
 /*
- * Memory that is in use, and shall be a huge page, must be one, or nothing that is
- * done to it means anything.
+ * Evidence
  */
-static inline bool area_is_huge(const struct area *a)
-{
-	if (a->backing != THP || is_thp_tail(a->mem + a->size - page_size()))
-		return true;
-	proves_nothing("no huge page was allocated");
-	return false;
-}
 
 /*
- * Map memory, fill it with data and random tags. Returns false on failure.
+ * Leave free memory behind whose tags are @tag: some of the hugetlb pool, or plenty of what
+ * the other kinds of memory are made of. Who gets a page of it and sees @tag sees tags that
+ * were not initialised for it.
  */
-static inline bool area_create(struct area *a, enum backing_type backing,
-			       size_t pages)
-{
-	if (!area_map(a, backing, pages, TAGGED))
-		return false;
-	area_fill_data(a);
-	area_fill_tags(a);
-	return area_is_huge(a);
-}
-
-/* Is everything there? Needs PROT_MTE */
-static inline bool area_intact(const struct area *a, const char *when)
-{
-	size_t tags = count_wrong_tags(a->mem, a->tags, a->granules);
-	size_t i, data = 0;
-
-	for (i = 0; i < a->size; i += sizeof(unsigned long))
-		data += *(unsigned long *)(a->mem + i) != area_word(a, i);
-
-	ksft_print_msg("%s: of %zu tags %zu are wrong, of %zu words %zu\n",
-		       when, a->granules, tags,
-		       a->size / sizeof(unsigned long), data);
-	return !tags && !data;
-}
-
-static inline bool area_protect(const struct area *a, int prot)
-{
-	if (!mprotect(a->mem, a->size, prot))
-		return true;
-	ksft_print_msg("mprotect(%#x) of %s: %s\n", prot,
-		       backing_name(a->backing), strerror(errno));
-	return false;
-}
+void dirty_free_memory(enum backing_type backing, unsigned char tag);
 
 /*
- * A page counts once it has left the swap cache, too, which mincore() tells.
- * The pagemap has no swap entries for shared memory.
+ * Between these two, thread @tid (0: any) made the kernel initialise the tags of pages;
+ * some must have had other tags, or there was nothing to see and the test is tried again.
+ * Without the race_window module the pages of @mem must be in frames that were dirty.
  */
-static inline size_t area_pages_out(const struct area *a)
-{
-	size_t i, out = 0, pages = a->size / page_size();
-	unsigned char in[pages];
-
-	if (a->backing != SHARED &&
-	    count_swapped_pages(a->mem, pages) != pages)
-		return 0;
-	for (i = 0; i < pages; i++)
-		if (pagemap_entry(a->mem + i * page_size()) & PAGEMAP_PRESENT)
-			return 0;
-	if (mincore(a->mem, a->size, in))
-		return 0;
-	for (i = 0; i < pages; i++)
-		out += !(in[i] & 1);
-	return out;
-}
-
-/* Have all of @a swapped out; some pages may be busy at first */
-static inline bool area_page_out(const struct area *a)
-{
-	size_t out = 0, pages = a->size / page_size();
-	int i;
-
-	for (i = 0; i < 100; i++) {
-		if (madvise(a->mem, a->size, MADV_PAGEOUT)) {
-			ksft_print_msg("MADV_PAGEOUT: %s\n", strerror(errno));
-			return false;
-		}
-		out = area_pages_out(a);
-		if (out == pages)
-			return true;
-		usleep(10000);
-	}
-	ksft_print_msg("only %zu of %zu pages were swapped out\n", out, pages);
-	proves_nothing("not all pages could be swapped out");
-	return false;
-}
-
-/* How many of the pages of @a are in the same page frame as @frames says */
-static inline size_t area_unmoved_pages(const struct area *a,
-					const unsigned long *frames)
-{
-	size_t i, same = 0;
-
-	for (i = 0; i < a->size / page_size(); i++)
-		same += page_frame(a->mem + i * page_size()) == frames[i];
-	return same;
-}
-
-/* Wait for a child; its exit code, or -1 if it did not end by itself */
-static inline int child_exit_code(pid_t child)
-{
-	int status;
-
-	if (child < 0)
-		return -1;
-	while (waitpid(child, &status, 0) != child)
-		if (errno != EINTR)
-			return -1;
-	if (WIFSIGNALED(status))
-		ksft_print_msg("process killed by signal %d\n",
-			       WTERMSIG(status));
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-/* What proves nothing in a child does not in its parent. */
-static inline bool child_succeeded(pid_t child)
-{
-	int code = child_exit_code(child);
-
-	if (code == PROVES_NOTHING && in_test)
-		_exit(code);
-	return !code;
-}
-
-/* A property, and how to test it */
-struct test {
-	const char *property;
-	/* Runs in a process of its own; whether the property holds */
-	bool (*run)(const struct test *test);
-	/* Why it cannot be tested here, or NULL; optional */
-	const char *(*missing)(const struct test *test);
-	enum backing_type backing;
-	/* What else the two functions want to know */
-	const void *arg;
-};
-
-/*
- * Whether there were stale tags that a test might have seen: which page frames
- * it gets is up to the allocator. @stale: how many pages had some as the module has
- * seen it; -1: there is none, the page frames of @mem have to tell. Does not return
- * if there were none.
- */
-static inline bool had_stale_tags(long stale, const char *mem, size_t size)
-{
-	if (stale < 0)
-		stale = count_frames(&dirtied, pagemap_fd, mem, size);
-	if (stale < 0)
-		proves_nothing("page frame numbers are hidden");
-	ksft_print_msg("%ld pages had stale tags\n", stale);
-	if (!stale)
-		proves_nothing("evidence void: no page had stale tags");
-	return true;
-}
-
-/* The process of the test that runs, and the signal that wants us to stop */
-static pid_t test_process;
-static int test_stopped_by;
-
-static inline void stop_test(int signal)
-{
-	test_stopped_by = signal;
-	if (test_process > 0)
-		kill(-test_process, SIGKILL);
-}
-
-/* Whoever stops us wants the system back as it was. */
-static inline void set_stop_handler(void (*handler)(int signal))
-{
-	struct sigaction action = { .sa_handler = handler };
-
-	sigaction(SIGHUP, &action, NULL);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGPIPE, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-}
-
-/* Returns the exit code of the test, -1 if it did not end by itself */
-static inline int run_in_child(const struct test *test)
-{
-	int code = PROVES_NOTHING;
-	pid_t child;
-
-	for (test_attempt = 0; test_attempt < MAX_ATTEMPTS; test_attempt++) {
-		child = fork();
-		/* With all that it starts it can be stopped at once. */
-		if (child >= 0)
-			setpgid(child, 0);
-		if (!child) {
-			set_stop_handler(SIG_DFL);
-			in_test = true;
-			_exit(!test->run(test));
-		}
-		test_process = child;
-		if (test_stopped_by)
-			stop_test(test_stopped_by);
-		code = child_exit_code(child);
-		test_process = 0;
-		if (child > 0)
-			kill(-child, SIGKILL);
-		if (race_window_loaded())
-			race_window_disarm();
-		if (code != PROVES_NOTHING || test_stopped_by)
-			break;
-	}
-	return code;
-}
-
-/*
- * The program: run all tests and end. A test that crashes is a failed one and
- * does not keep the others from reporting. @set_up, if given, returns why
- * nothing can be tested at all, or NULL; @tear_down, if given, follows in any
- * case.
- */
-static inline void run_tests(const struct test *tests, size_t nr,
-			     const char *(*set_up)(void),
-			     void (*tear_down)(void))
-{
-	const char *nothing = NULL, *why;
-	size_t i;
-	int code;
-
-	/*
-	 * Pages on their way to the LRU lists are with the CPU that touched
-	 * them, where MADV_PAGEOUT on another one does not find them.
-	 */
-	bind_to_cpu(0, 0);
-	setbuf(stdout, NULL);
-	ksft_print_header();
-	ksft_set_plan(nr);
-
-	shared = mmap(NULL, sizeof(*shared), PLAIN, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED)
-		ksft_exit_fail_msg("no memory: %s\n", strerror(errno));
-	set_stop_handler(stop_test);
-	if (!cpu_has_mte())
-		nothing = "no MTE";
-	else if (set_up)
-		nothing = set_up();
-	if (!nothing)
-		allow_thp();
-
-	for (i = 0; i < nr && !test_stopped_by; i++) {
-		why = nothing;
-		code = 0;
-		if (!why && tests[i].missing)
-			why = tests[i].missing(&tests[i]);
-		if (!why)
-			code = run_in_child(&tests[i]);
-		if (test_stopped_by)
-			break;
-		if (code == PROVES_NOTHING)
-			why = shared->is_void;
-		if (why)
-			ksft_test_result_skip("%s: %s\n", tests[i].property,
-					      why);
-		else
-			ksft_test_result(!code, "%s\n", tests[i].property);
-	}
-
-	restore_settings(&shared->settings);
-	if (tear_down && cpu_has_mte())
-		tear_down();
-	if (test_stopped_by)
-		ksft_exit_fail_msg("stopped by signal %d\n", test_stopped_by);
-
-	/* A program that could test nothing says so in its exit code. */
-	if (ksft_get_fail_cnt() || ksft_test_num() != ksft_plan)
-		ksft_exit_fail();
-	if (!ksft_get_pass_cnt() && ksft_get_xskip_cnt()) {
-		ksft_print_cnts();
-		exit(KSFT_SKIP);
-	}
-	ksft_exit_pass();
-}
+void begin_evidence(pid_t tid);
+void end_evidence(const char *mem, size_t size);
+void need_dirty_frames(const char *mem, size_t size);
 
 #endif /* _MTE_PAGE_TAGS_H */

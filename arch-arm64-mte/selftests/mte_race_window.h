@@ -1,67 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Access to the race_window test module, which holds a chosen thread at the
- * entry of a chosen kernel function. It comes from outside the kernel tree.
+ * The race_window module, which holds a chosen thread at the entry of a chosen kernel
+ * function: see race_window/race_window.c. The user loads it, or there is none.
  */
 #ifndef _MTE_RACE_WINDOW_H
 #define _MTE_RACE_WINDOW_H
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 #include <sys/types.h>
 
 #include "kselftest.h"
+#include "mte_zram.h"
 
 #define RACE_WINDOW_DIR	"/sys/kernel/debug/race_window/"
 
 /* Longest hold the module allows */
 #define RACE_WINDOW_MAX_US	2000000
-
-/* Returns 0 or -errno */
-static inline int race_window_write(const char *file, const char *text)
-{
-	char path[128];
-	int fd, ret = 0;
-
-	snprintf(path, sizeof(path), RACE_WINDOW_DIR "%s", file);
-	fd = open(path, O_WRONLY);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
-static inline int race_window_set(const char *file, unsigned long value)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "%lu\n", value);
-	return race_window_write(file, text);
-}
-
-/* Returns -1 if the file cannot be read */
-static inline long race_window_get(const char *file)
-{
-	char path[128], text[32] = "";
-	ssize_t len;
-	int fd;
-
-	snprintf(path, sizeof(path), RACE_WINDOW_DIR "%s", file);
-	fd = open(path, O_RDONLY);
-	if (fd < 0)
-		return -1;
-	len = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	return len > 0 ? strtol(text, NULL, 0) : -1;
-}
 
 static inline bool race_window_loaded(void)
 {
@@ -98,101 +53,74 @@ static inline bool bind_to_cpu(pid_t tid, int nth)
 	return !sched_setaffinity(tid, sizeof(set), &set);
 }
 
+/* Why races cannot be tested here, or NULL */
 static inline const char *race_window_missing(void)
 {
 	if (usable_cpu(1) < 0)
 		return "needs two CPUs: one is stuck while a task is held";
 	if (!race_window_loaded())
-		return "race_window module not loaded (or debugfs not mounted)";
+		return "no race_window in debugfs: insmod race_window/race_window.ko";
 	return NULL;
 }
 
-/* Only the first @entries are held; 0: all. Stays until it is set again. */
-static inline void race_window_limit(unsigned long entries)
-{
-	race_window_set("max_holds", entries);
-}
-
 /*
- * Watch thread @tid (0: all) for entries of @function and hold it there for
- * @delay_us (0: only count). Resets the counters. Returns 0 or -errno.
+ * Watch thread @tid (0: all) for entries of @function and hold it for @delay_us (0: only
+ * count) at the first @holds of them (0: all). Resets the counters. Returns 0 or -errno.
  */
-static inline int race_window_arm(const char *function, pid_t tid,
-				  unsigned long delay_us)
+static inline int race_window_arm(const char *function, pid_t tid, unsigned long delay_us,
+				  unsigned long holds)
 {
-	/* Arming comes last: nobody is caught with the old settings. */
-	int ret = race_window_set("pid", tid);
-
-	if (!ret)
-		ret = race_window_set("delay_us", delay_us);
-	if (!ret)
-		ret = race_window_write("function", function);
-	return ret;
+	/* Arming comes last: nothing is caught with the old settings. */
+	if (write_number(RACE_WINDOW_DIR "max_holds", holds) &&
+	    write_number(RACE_WINDOW_DIR "pid", tid) &&
+	    write_number(RACE_WINDOW_DIR "delay_us", delay_us) &&
+	    write_text(RACE_WINDOW_DIR "function", function))
+		return 0;
+	return -errno;
 }
 
 /* The same, and only the first one is held. Returns 0 or -errno. */
 static inline int race_window_arm_once(const char *function, pid_t tid,
 				       unsigned long delay_us)
 {
-	race_window_limit(1);
-	return race_window_arm(function, tid, delay_us);
+	return race_window_arm(function, tid, delay_us, 1);
 }
 
-/* Nobody is held from now on. The counters are gone: read them before. */
+/* Nothing is held from now on. The counters are gone: read them before. */
 static inline void race_window_disarm(void)
 {
-	race_window_write("function", "\n");
+	write_text(RACE_WINDOW_DIR "function", "\n");
 }
 
 /* Ends the hold under way, if any */
 static inline void race_window_release(void)
 {
-	race_window_write("release", "1\n");
+	write_text(RACE_WINDOW_DIR "release", "1\n");
 }
 
-/* Entries of the function since it was armed */
-static inline long race_window_hits(void)
+/* Whether a thread is held at this moment */
+static inline bool race_window_is_open(void)
 {
-	return race_window_get("hits");
-}
-
-/* Entries at which PG_mte_tagged of the page in argument 0 was already set */
-static inline long race_window_early(void)
-{
-	return race_window_get("early");
-}
-
-/* Entries at which the page had tags in it */
-static inline long race_window_stale(void)
-{
-	return race_window_get("stale");
+	return read_number(RACE_WINDOW_DIR "held") > 0;
 }
 
 /*
- * Count the pages with stale tags that thread @tid (0: any) has @function see
- * to, until race_window_watched(). Returns false if the module cannot do so.
- * Without the module nothing is counted.
+ * Entries of the function since it was armed; those at which PG_mte_tagged of the page
+ * in argument 0 was already set; those at which the page had tags in it
  */
-static inline bool race_window_watch(const char *function, pid_t tid)
+static inline long race_window_hits(void)
 {
-	int ret;
-
-	if (!race_window_loaded())
-		return true;
-	ret = race_window_arm(function, tid, 0);
-	if (ret)
-		ksft_print_msg("cannot watch %s(): %s\n", function,
-			       strerror(-ret));
-	return !ret;
+	return read_number(RACE_WINDOW_DIR "hits");
 }
 
-/* Returns how many there were, or -1 without the module */
-static inline long race_window_watched(void)
+static inline long race_window_early(void)
 {
-	long stale = race_window_loaded() ? race_window_stale() : -1;
+	return read_number(RACE_WINDOW_DIR "early");
+}
 
-	race_window_disarm();
-	return stale;
+static inline long race_window_stale(void)
+{
+	return read_number(RACE_WINDOW_DIR "stale");
 }
 
 /* Wait until the watched thread is held. Returns false after five seconds. */
@@ -202,21 +130,15 @@ static inline bool race_window_wait_hit(void)
 
 	for (i = 0; i < 50000; i++) {
 		if (race_window_hits() > 0)
-			return race_window_get("held") > 0;
+			return race_window_is_open();
 		usleep(100);
 	}
 	return false;
 }
 
-/* Whether a thread is held at this moment */
-static inline bool race_window_is_open(void)
-{
-	return race_window_get("held") > 0;
-}
-
 /*
- * Evidence without the module: whether a page is in a frame that was known to be
- * somebody else's before
+ * Evidence without the module: whether a page is in a frame that had other content
+ * before, when it was noted
  */
 #define PAGEMAP		"/proc/self/pagemap"
 #define PAGEMAP_PRESENT	0x8000000000000000UL
@@ -237,7 +159,7 @@ static inline int compare_frames(const void *a, const void *b)
 
 /*
  * Note the page frames of this memory, too; 0 for a page that is not there, or is hidden.
- * @pagemap: an open file, or -1 for our own memory. Returns false if it cannot be read.
+ * @pagemap: an open file, or -1 for memory of this process. Returns false if it cannot be read.
  */
 static inline bool note_frames(struct frames *f, int pagemap, const void *mem, size_t size)
 {

@@ -28,23 +28,25 @@ static inline long read_number(const char *path)
 }
 
 /*
- * A line of a file; of a choice of words the one in brackets. It is in memory that
- * the next call overwrites, and empty if the file cannot be read.
+ * A line of a file; of a choice of words in sysfs the one in brackets. It is in memory
+ * that the next call overwrites, and empty if the file cannot be read.
  */
 static inline const char *read_setting(const char *path)
 {
 	static char line[256];
 	FILE *f = fopen(path, "r");
-	char *start;
+	char *choice;
 
 	if (!f || !fgets(line, sizeof(line), f))
 		line[0] = '\0';
 	if (f)
 		fclose(f);
-	start = strchr(line, '[');
-	start = start ? start + 1 : line;
-	start[strcspn(start, "]\n")] = '\0';
-	return start;
+	line[strcspn(line, "\n")] = '\0';
+	choice = strncmp(path, "/sys/", 5) ? NULL : strchr(line, '[');
+	if (!choice)
+		return line;
+	choice[strcspn(choice, "]")] = '\0';
+	return choice + 1;
 }
 
 static inline bool write_text(const char *path, const char *text)
@@ -122,7 +124,7 @@ static inline struct zram_path zram_attribute(int id, const char *name)
 	return path;
 }
 
-/* There is no node if nobody looks after /dev. */
+/* Without devtmpfs or udev there is no node. */
 static inline bool zram_make_node(int id)
 {
 	unsigned int major, minor;
@@ -202,7 +204,7 @@ static inline void zram_remove(int id)
 	zram_swap_off(id);
 	write_number(zram_attribute(id, "reset").text, 1);
 	write_number(ZRAM_CONTROL "hot_remove", id);
-	/* Whoever made it may be faster. */
+	/* What made it may be faster. */
 	unlink(zram_node(id).text);
 }
 

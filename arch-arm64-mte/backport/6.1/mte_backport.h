@@ -6,6 +6,13 @@
 #define _GNU_SOURCE
 #include <linux/userfaultfd.h>
 
+#ifndef __printf
+#define __printf(a, b)	__attribute__((format(printf, a, b)))
+#endif
+#ifndef __noreturn
+#define __noreturn	__attribute__((noreturn))
+#endif
+
 #ifndef UFFDIO_MOVE
 struct uffdio_move {
 	__u64 dst;
