@@ -28,7 +28,7 @@
  *
  * The capability:
  *  - a vCPU that starts in AArch32 is refused in a VM with MTE
- *  - a vCPU with EL2 is refused in a VM with MTE
+ *  - a vCPU with EL2 has no MTE registers in a VM with MTE
  *  - it is not there in protected mode. To be run with kvm-arm.mode=protected on
  *    the kernel's command line, the one before with kvm-arm.mode=nested
  */
@@ -669,29 +669,49 @@ static void switch_by_scheduler(const struct mte_case *c)
 		mte_run_again("evidence void: the vCPUs were hardly switched");
 }
 
-/*
- * A vCPU that KVM could make, and that has to be refused in a VM with MTE. arg: the
- * bit of the feature
- */
-static void vcpu_refused(const struct mte_case *c)
+/* A vCPU that KVM could make, and that has to be refused in a VM with MTE */
+static void aarch32_refused(const struct mte_case *c)
 {
-	bool aarch32 = c->arg == KVM_ARM_VCPU_EL1_32BIT;
+	const u32 aarch32 = BIT(KVM_ARM_VCPU_EL1_32BIT);
 	struct kvm_vm *vm = vm_create_barebones();
 	struct kvm_vcpu *vcpu;
 
-	if (kvm_check_cap(aarch32 ? KVM_CAP_ARM_EL1_32BIT : KVM_CAP_ARM_EL2) <= 0)
-		mte_skip(aarch32 ? "this CPU has no AArch32 at EL1" : "no vCPU can have EL2");
+	if (kvm_check_cap(KVM_CAP_ARM_EL1_32BIT) <= 0)
+		mte_skip("this CPU has no AArch32 at EL1");
 
 	if (mte_enable(vm))
 		mte_die("cannot enable KVM_CAP_ARM_MTE: %s", strerror(errno));
 	vcpu = __vm_vcpu_add(vm, 0);
-	mte_expect_return(init_vcpu(vm, vcpu, BIT(c->arg)), -EINVAL, "in a VM with MTE");
+	mte_expect_return(init_vcpu(vm, vcpu, aarch32), -EINVAL, "in a VM with MTE");
 	/* It is not spoilt. */
 	mte_expect_return(init_vcpu(vm, vcpu, 0), 0, "without that feature afterwards");
 
 	vm = vm_create_barebones();
-	mte_expect_return(init_vcpu(vm, __vm_vcpu_add(vm, 0), BIT(c->arg)), 0,
+	mte_expect_return(init_vcpu(vm, __vm_vcpu_add(vm, 0), aarch32), 0,
 			  "in a VM without MTE");
+}
+
+/* MTE is not virtualised for guest hypervisors: nothing of the vCPU may say that it is */
+static void vcpu_with_el2(const struct mte_case *c)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	struct kvm_vcpu *vcpu;
+	unsigned int i;
+	u64 value;
+
+	if (kvm_check_cap(KVM_CAP_ARM_EL2) <= 0)
+		mte_skip("no vCPU can have EL2");
+
+	if (mte_enable(vm))
+		mte_die("cannot enable KVM_CAP_ARM_MTE: %s", strerror(errno));
+	vcpu = __vm_vcpu_add(vm, 0);
+	mte_expect_return(init_vcpu(vm, vcpu, BIT(KVM_ARM_VCPU_HAS_EL2)), 0,
+			  "in a VM with MTE");
+	value = vcpu_get_reg(vcpu, ID_AA64PFR1_EL1);
+	mte_expect(!MTE_LEVEL(value), "ID_AA64PFR1_EL1 is %#lx", (unsigned long)value);
+	for (i = 0; i < NR_REGS; i++)
+		mte_expect(__vcpu_get_reg(vcpu, regs[i].id, &value) && errno == ENOENT,
+			   "%s can be read", regs[i].name);
 }
 
 static void protected_mode(const struct mte_case *c)
@@ -729,8 +749,8 @@ static const struct mte_case cases[] = {
 	  update_of_stolen_time, MTE_ON_OWN },
 	{ "registers_survive_vcpus_taking_turns", take_turns, MTE_ON_OWN },
 	{ "registers_survive_switches_by_the_scheduler", switch_by_scheduler, MTE_ON_OWN },
-	{ "aarch32_vcpu_is_refused_with_mte", vcpu_refused, MTE_ON_OWN, KVM_ARM_VCPU_EL1_32BIT },
-	{ "vcpu_with_el2_is_refused_with_mte", vcpu_refused, MTE_ON_OWN, KVM_ARM_VCPU_HAS_EL2 },
+	{ "aarch32_vcpu_is_refused_with_mte", aarch32_refused, MTE_ON_OWN },
+	{ "vcpu_with_el2_has_no_mte_registers", vcpu_with_el2, MTE_ON_OWN },
 	{ "capability_is_refused_in_protected_mode", protected_mode, MTE_ON_PROTECTED },
 };
 
