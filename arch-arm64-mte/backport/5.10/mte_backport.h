@@ -20,7 +20,7 @@
 #endif
 
 #ifndef __printf
-#define __printf(a, b)	__attribute__((format(printf, a, b)))
+#define __printf(a, b)
 #endif
 #ifndef __noreturn
 #define __noreturn	__attribute__((noreturn))

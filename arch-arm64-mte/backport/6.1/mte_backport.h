@@ -7,7 +7,7 @@
 #include <linux/userfaultfd.h>
 
 #ifndef __printf
-#define __printf(a, b)	__attribute__((format(printf, a, b)))
+#define __printf(a, b)
 #endif
 #ifndef __noreturn
 #define __noreturn	__attribute__((noreturn))
