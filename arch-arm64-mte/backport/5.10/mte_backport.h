@@ -23,7 +23,7 @@
 #define __printf(a, b)
 #endif
 #ifndef __noreturn
-#define __noreturn	__attribute__((noreturn))
+#define __noreturn
 #endif
 
 #ifndef UFFDIO_MOVE
