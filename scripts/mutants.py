@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Plant mutants in a kernel tree, all of them at once; a kernel parameter picks one.
+"""Plant mutants in a kernel tree, many at once; a kernel parameter picks one.
 
 usage: scripts/mutants.py TREE FROM TO BASE [NUMBER...]
 
