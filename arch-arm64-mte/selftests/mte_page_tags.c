@@ -153,17 +153,6 @@ static void stop_test(int signal)
 		kill(-test_process, SIGKILL);
 }
 
-/* Who stops the program wants the system back as it was. */
-static void set_stop_handler(void (*handler)(int signal))
-{
-	struct sigaction action = { .sa_handler = handler };
-
-	sigaction(SIGHUP, &action, NULL);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGPIPE, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-}
-
 static int run_in_child(const struct test *test)
 {
 	int code = PROVED_NOTHING;

@@ -4,6 +4,7 @@
 #define _MTE_ZRAM_H
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,6 +100,17 @@ static inline void restore_settings(struct settings *s)
 	for (; s->nr; s->nr--)
 		write_text(s->old[s->nr - 1].path,
 			   s->old[s->nr - 1].was[0] ? s->old[s->nr - 1].was : "\n");
+}
+
+/* Have @handler called by what stops a program that has changed settings. */
+static inline void set_stop_handler(void (*handler)(int signal))
+{
+	struct sigaction action = { .sa_handler = handler };
+
+	sigaction(SIGHUP, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGPIPE, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 }
 
 #define ZRAM_CONTROL	"/sys/class/zram-control/"

@@ -237,17 +237,6 @@ static void stop_case(int signal)
 		kill(-case_process, SIGKILL);
 }
 
-/* A program that is stopped leaves the system as it was. */
-static void set_stop_handler(void (*handler)(int signal))
-{
-	struct sigaction action = { .sa_handler = handler };
-
-	sigaction(SIGHUP, &action, NULL);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGPIPE, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-}
-
 /* Returns the wait status of the process that ran the case. */
 static int run_in_child(const struct mte_case *c)
 {

@@ -6,18 +6,15 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <linux/bitmap.h>
 #include <linux/compiler.h>
-#include <linux/mman.h>
 
 #include "kselftest.h"
 #include "kvm_util.h"
 #include "../lib/kvm_util_internal.h"
+#include "mte_library_common.h"
 #include "processor.h"
 
 /* Room in slot 0 for the program, its stack and the stage-1 page tables */
@@ -120,19 +117,6 @@ static inline int __vcpu_set_reg(struct kvm_vcpu *vcpu, __u64 id, __u64 val)
 
 	return ioctl(vcpu->fd, KVM_SET_ONE_REG, &reg);
 }
-
-static inline void *kvm_mmap(size_t size, int prot, int flags, int fd)
-{
-	void *mem = mmap(NULL, size, prot, flags, fd, 0);
-
-	TEST_ASSERT(mem != MAP_FAILED, "mmap() failed, errno: %i", errno);
-
-	return mem;
-}
-
-#define kvm_gettid()		syscall(__NR_gettid)
-#define kvm_pthread_create(thread, attr, fn, arg) \
-	TEST_ASSERT(!pthread_create(thread, attr, fn, arg), "pthread_create() failed")
 
 #define vcpu_get_reg(vcpu, id) ({ \
 	__u64 _v; \

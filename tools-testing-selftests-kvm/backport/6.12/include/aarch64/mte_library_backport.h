@@ -3,29 +3,13 @@
 #ifndef SELFTEST_KVM_MTE_LIBRARY_BACKPORT_H
 #define SELFTEST_KVM_MTE_LIBRARY_BACKPORT_H
 
-#include <pthread.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <linux/mman.h>
-
 #include "kvm_util.h"
+#include "mte_library_common.h"
 
 static inline void kvm_arch_vm_finalize_vcpus(struct kvm_vm *vm)
 {
 }
 
-static inline void *kvm_mmap(size_t size, int prot, int flags, int fd)
-{
-	void *mem = mmap(NULL, size, prot, flags, fd, 0);
-
-	TEST_ASSERT(mem != MAP_FAILED, "mmap() failed, errno: %i", errno);
-
-	return mem;
-}
-
-#define kvm_gettid()		syscall(__NR_gettid)
-#define kvm_pthread_create(thread, attr, fn, arg) \
-	TEST_ASSERT(!pthread_create(thread, attr, fn, arg), "pthread_create() failed")
 #define vcpu_get_reg(vcpu, id)	({ __u64 _v; vcpu_get_reg(vcpu, id, &_v); _v; })
 
 #endif /* SELFTEST_KVM_MTE_LIBRARY_BACKPORT_H */

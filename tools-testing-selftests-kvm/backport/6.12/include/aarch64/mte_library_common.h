@@ -1,0 +1,1 @@
+../../../5.10/include/aarch64/mte_library_common.h
